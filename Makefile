@@ -1,0 +1,74 @@
+# Every target does its own set-up, from a fresh clone: git, make, python3 and a C compiler are enough.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+VENV := .venv
+PY := $(VENV)/bin/python
+
+# AUDITO_DEBUG=1 and AUDITO_SANITIZE=1 build other flavours of the compiled modules (setup.py); each has its own stamp.
+FLAVOUR := $(if $(filter 1,$(AUDITO_DEBUG)),debug-)$(if $(filter 1,$(AUDITO_SANITIZE)),sanitize-)build
+export AUDITO_DEBUG AUDITO_SANITIZE PYTHON
+BUILT := $(VENV)/.built-$(FLAVOUR)
+
+# What loads the compiled modules.
+RUN := $(if $(filter 1,$(AUDITO_SANITIZE)),tools/python-sanitized,$(PY))
+
+.PHONY: help
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+.PHONY: venv
+venv: $(VENV)/.packages ## system packages, .venv and the Python packages in it
+
+$(VENV)/.packages: pyproject.toml tools/bootstrap.sh
+	@flock tools/bootstrap.sh tools/bootstrap.sh
+	@touch $@
+
+.PHONY: build
+build: $(BUILT) $(VENV)/.installed ## compile the modules in place, install the tree as editable
+
+$(BUILT): $(VENV)/.packages setup.py $(wildcard audito/*.pyx audito/*.pxd)
+	@flock setup.py $(PY) setup.py -q build_ext --inplace -j 2
+	@rm -f $(VENV)/.built-* && touch $@
+
+$(VENV)/.installed: pyproject.toml setup.py | $(BUILT)
+	@flock setup.py $(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.PHONY: demo
+demo: build ## replay the captured session in examples/ and print its events
+	@echo '$(PY) -m audito replay --audit examples/audit.log --sshd examples/sshd.log --output -' >&2
+	@$(RUN) -m audito replay --audit examples/audit.log --sshd examples/sshd.log --output -
+
+.PHONY: test
+test: build ## all tests but those that change the machine; PYTEST_ARGS="-k name" picks some
+	@$(RUN) -m pytest $(PYTEST_ARGS)
+
+.PHONY: integration-test
+integration-test: build ## live, against auditd, journald and sshd; changes the machine: root and AUDITO_E2E=1
+	@$(PY) -m tests.e2e.host
+	@if [ "$${AUDITO_E2E:-}" != 1 ]; then echo 'To allow that: AUDITO_E2E=1 make integration-test' >&2; exit 1; fi
+	@$(RUN) -m pytest tests/e2e $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: build ## ruff, mypy, the stubs against the compiled modules, and a build with warnings as errors
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check --quiet .
+	@$(PY) -m mypy
+	@$(RUN) -m mypy.stubtest --concise --ignore-missing-stub --ignore-disjoint-bases \
+		--allowlist tests/stubtest_allowlist.txt $(STUBBED)
+	@AUDITO_DEBUG= AUDITO_SANITIZE= AUDITO_WERROR=1 $(PY) setup.py -q build_ext --build-lib build/lint -j 2
+
+# Compiled modules that have a .pyi.
+STUBBED := $(patsubst audito/%.pyi,audito.%,$(wildcard audito/_*.pyi))
+
+.PHONY: clean
+clean: ## take away what was built; .venv stays
+	@rm -rf build dist *.egg-info audito/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis $(VENV)/.built-*
+
+.PHONY: distclean
+distclean: clean ## as clean, and .venv
+	@rm -rf $(VENV)

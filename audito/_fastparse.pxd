@@ -1,0 +1,250 @@
+# The compiled core: every limit, stateful struct and class, each with its invariant. The .pyx has the bodies.
+#
+# Ownership in one sentence: whoever calls feed() owns the bytes read until it returns, an Event owns a copy
+# of its records until it is recycled, everything Python gets is a copy. No pointer outlives its call.
+
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from audito._scan cimport Header, Span
+
+cdef enum:
+    LINE_BYTES_MAX = 65536          # the kernel cuts a record at 8,970 bytes; ENRICHED names come on top
+    EVENT_BYTES_MAX = 4 << 20       # argv of 1 MiB, in hex, with its a1[0]= keys, fits
+    EVENT_BYTES_START = 4096        # room for the records of a usual execve (1.1 KB) without growing
+    INFLIGHT_EVENTS_MAX = 4096      # events with records missing; the kernel interleaves tens, not thousands
+    INFLIGHT_INDEX = 8192           # slots of the index over them, a power of two, at most half full
+    DONE_RING = 16384               # sequences that are over or ignored, direct mapped; a power of two
+    FREE_EVENTS_MAX = 1024          # recycled events kept for reuse (4 MiB)
+    EVENT_TIMEOUT_MS = 2000         # record time after which an event is complete: auparse's EOE_TIMEOUT
+    HELD_EVENTS_MAX = 65536         # events waiting for a login line, all sessions together …
+    HELD_BYTES_MAX = 48 << 20       # … and their bytes: past either, audit input pauses
+    HELD_BYTES_SLACK = 16 << 20     # what may come all the same; past that the longest waiting are given up
+    TYPES_MAX = 4096                # record type numbers with a row; a greater number is a generic one
+    STAMP_BYTES_MAX = 48            # `msg=audit(9999999999.999:4294967295)` is 36
+    TYPE_INDEX = 1024               # slots of the index of type names, a power of two, at most half full
+    TYPE_ROW_NAME_MAX = 29          # bytes of a type's name; the longest known has 24
+
+cdef enum TypeFlag:
+    TYPE_SESSION = 1                # its own text has the acting session's ses=, with no user text before it
+    TYPE_SINGLE = 2                 # alone it is a whole event
+    TYPE_ENDS = 4                   # PROCTITLE, EOE: the last record of an event
+    TYPE_KNOWN = 8                  # it has a row
+
+cdef enum RecordType:               # the numbers that the core itself acts on (linux/audit.h)
+    TYPE_USER_FIRST = 1100
+    TYPE_CRED_DISP = 1104
+    TYPE_USER_START = 1105
+    TYPE_USER_END = 1106
+    TYPE_USER_LAST = 1199
+    TYPE_SYSCALL = 1300
+    TYPE_PATH = 1302
+    TYPE_SOCKADDR = 1306
+    TYPE_CWD = 1307
+    TYPE_EXECVE = 1309
+    TYPE_EOE = 1320
+    TYPE_PROCTITLE = 1327
+    TYPE_LOGIN = 1006
+    TYPE_SINGLE_FROM = 2100         # ANOM_LOGIN_FAILURES: from here on messages of programs
+
+cdef enum EventFlag:
+    EVENT_LOGIN = 1                 # has a LOGIN record: it opened its session
+    EVENT_ENDS_SESSION = 2          # sshd's own end of the session, from the login's pid
+    EVENT_TRUNCATED = 4             # records did not fit EVENT_BYTES_MAX
+
+cdef enum SessionState:
+    SESSION_FREE = 0
+    SESSION_CANDIDATE = 1           # a LOGIN record that does not say which program: the pid will decide
+    SESSION_SSHD = 2                # the kernel says that sshd opened it; no login line yet
+    SESSION_BOUND = 3               # a login line says who
+    SESSION_KERNEL = 4              # no login line came: written with what the kernel knows
+
+
+# One record in an event's bytes: this head, then the line from `type=`, padded to 8 bytes.
+cdef struct Record:
+    uint32_t len                    # bytes of the line
+    uint16_t type                   # number; 0 for a name that no table knows
+    uint16_t body                   # offset of the text after `): ` in the line
+
+
+# An audit event: in flight, held or handed to the sink. One malloc: this head, then `used` bytes of records.
+#   0 .. used      whole records, each at a multiple of 8
+#   used .. size   free
+cdef struct Event:
+    Event *next                     # in a session's held chain, or in the free list
+    uint64_t ts_ms
+    uint64_t offset                 # of its first line in the audit stream
+    uint32_t seq
+    uint32_t node
+    uint32_t ses
+    int32_t session                 # slot in Sessions, -1: not known yet
+    uint32_t generation             # of that slot when it was taken
+    uint32_t used
+    uint32_t size
+    uint16_t records                # without EOE
+    uint16_t flags                  # EventFlag
+    uint16_t first_type             # of the record that came first: it names the event
+    uint16_t _pad
+
+
+# One audit session of an ssh login. Slots are reused: a generation tells an old reference from a new one.
+cdef struct Session:
+    uint64_t open_ms                # record time of LOGIN
+    uint64_t seen_ms                # record time of the last event
+    Event *held_head                # events that wait for the login line, oldest first
+    Event *held_tail
+    uint32_t ses
+    uint32_t node
+    int32_t pid                     # of the LOGIN record: sshd's monitor, the pid of the login line
+    uint32_t generation
+    uint32_t actions                # written so far
+    uint32_t failures               # of them with outcome failed
+    int32_t login_flight            # flight of its LOGIN event + 1, 0: that event is over
+    int32_t pid_next                # next slot with the same pid hash, -1
+    int32_t wait_next               # neighbours in the list of sessions without an identity, oldest first
+    int32_t wait_prev
+    int32_t end_next                # neighbours in the list of ended sessions, oldest first
+    int32_t end_prev
+    uint8_t state                   # SessionState
+    uint8_t ended                   # its end was seen; kept as a tombstone for what was left running
+    uint8_t waiting                 # it is in the list of sessions without an identity
+    uint8_t announced               # the core was told of it
+    uint8_t proven                  # a kernel record of the login's pid names sshd as its program
+
+
+cdef class Sessions:
+    # Flat table of sessions with two open-addressed indexes, by (node, ses) and by pid.
+    #   slot_by_ses[i]: slot + 1, 0 free; linear probing, deletion shifts back: no tombstones
+    #   chain_by_pid[h]: slot + 1 of the first session whose pid hashes to h
+    # Python sees slots as plain ints, and dump() and load() for the checkpoint.
+    cdef Session *slots
+    cdef uint32_t *slot_by_ses
+    cdef uint32_t *chain_by_pid
+    cdef uint32_t capacity, used, free_head, live
+    cdef uint32_t index_mask
+    cdef int32_t wait_head, wait_tail, end_head, end_tail
+    cdef uint32_t generations
+    cdef uint64_t held_events, held_bytes
+    cdef readonly uint64_t evicted          # sessions pushed out by new ones, table full
+    cdef public uint64_t refused            # LOGIN of another program than sshd
+
+    cdef int32_t find(self, uint32_t node, uint32_t ses) noexcept nogil
+    cdef int32_t open(self, uint32_t node, uint32_t ses, int32_t pid, uint64_t ts_ms) except -2
+    cdef void close(self, int32_t slot) noexcept
+    cdef void hold(self, int32_t slot, Event *event) noexcept nogil
+    cdef void wait_unlink(self, int32_t slot) noexcept nogil
+    cdef void end(self, int32_t slot) noexcept nogil
+    cdef void end_unlink(self, int32_t slot) noexcept nogil
+    cdef void index_insert(self, int32_t slot) noexcept nogil
+    cdef void index_remove(self, int32_t slot) noexcept nogil
+    cdef uint64_t oldest_held_offset(self) noexcept nogil
+    cdef int32_t slot_new(self) except -2
+    cdef Session *checked(self, int32_t slot) except NULL
+
+
+cdef class EventSink:
+    # What takes whole events. It must not keep the pointers: the event is recycled when the call returns.
+    cdef int take_event(self, Event *event, Session *session) except -1
+
+
+# An event in flight. FREE: event is NULL. In the index and the age list otherwise.
+cdef struct Flight:
+    Event *event
+    uint64_t born_ms                # wall clock of the last tick before its first record; live only
+    int32_t older                   # neighbours by age of the first record
+    int32_t newer
+    uint8_t keep                    # its session is ours: copy all its records
+    uint8_t _pad[7]
+
+
+# A sequence whose further records are skipped on sight: it is over, or of no session of ours.
+cdef struct Done:
+    uint64_t ts_ms
+    uint32_t seq
+    uint32_t node
+    bint kept                       # it was ours: a record that still comes is missing in what was written
+
+
+cdef struct TypeRow:                # a record type's name and number; len 0: a free slot of the index
+    uint8_t name[TYPE_ROW_NAME_MAX]
+    uint8_t len
+    uint16_t number
+
+
+cdef class AuditStream:
+    # Framer, header reader and reassembly of one audit stream; decides in C whether an event is ours.
+    # Configuration
+    cdef readonly Sessions sessions
+    cdef EventSink sink
+    cdef bint keep_all                      # decode: every event, no session needed
+    cdef object reject                      # callable(line: bytes, reason: str) or None
+    cdef object opened                      # callable(slot: int) or None: a session has its first whole event
+    cdef TypeRow type_rows[TYPE_INDEX]
+    cdef uint8_t type_flags[TYPES_MAX]
+    # State
+    cdef bytearray carry_buffer             # a line that is not whole yet
+    cdef uint32_t carried
+    cdef bint skipping                      # in a line longer than LINE_BYTES_MAX, until its newline
+    cdef uint64_t line_offset               # stream offset of the line in hand
+    cdef readonly uint64_t offset           # stream offset of the next byte
+    cdef readonly uint64_t clock_ms         # record time of the last record
+    cdef uint64_t now_ms                    # wall clock of the last tick, 0: none yet
+    cdef Flight flights[INFLIGHT_EVENTS_MAX]
+    cdef uint16_t index[INFLIGHT_INDEX]     # flight + 1
+    cdef int32_t oldest, newest, free_flight, last_flight
+    cdef Done *done
+    cdef uint8_t skip_stamp[STAMP_BYTES_MAX]    # the stamp of the last ignored event: its next line is skipped
+    cdef uint32_t skip_stamp_len
+    cdef Event *free_events
+    cdef uint32_t free_event_count
+    # Counters, monotonic
+    cdef readonly uint64_t lines, blank_lines, records, skipped, events_ignored, events_taken, events_held
+    cdef readonly uint64_t events_timed_out, events_forced, events_truncated, events_late, events_refused
+    cdef readonly uint64_t reject_not_a_record, reject_bad_stamp, reject_too_long
+    cdef readonly uint64_t types_unknown
+
+    cdef int type_add(self, bytes name, int number, int flags) except -1
+    cdef uint16_t type_number(self, Span name) noexcept nogil
+    cdef uint8_t flags_of(self, uint16_t type) noexcept nogil
+    cdef const uint8_t *finish_carried(self, const uint8_t *p, const uint8_t *end) except NULL
+    cdef int carry(self, const uint8_t *p, Py_ssize_t len) except -1
+    cdef int take_line(self, const uint8_t *line, Py_ssize_t length) except -1
+    cdef int reject_line(self, const uint8_t *line, Py_ssize_t length, int code) except -1
+    cdef int take_record(self, Span line, Header *header) except -1
+    cdef int32_t decide(self, Span line, Header *header, uint16_t type, uint8_t flags, int32_t flight) except -3
+    cdef int32_t open_by_start(self, Span body, Header *header, uint32_t ses) except -2
+    cdef int ignore(self, Span line, Header *header, uint8_t flags, int32_t flight) except -1
+    cdef void mark_done(self, uint64_t ts_ms, uint32_t seq, uint32_t node, bint kept) noexcept nogil
+    cdef int append(self, int32_t flight, Span line, Header *header, uint16_t type, uint8_t flags) except -1
+    cdef int32_t flight_of(self, Header *header) noexcept nogil
+    cdef int32_t flight_open(self, Header *header) except -2
+    cdef void flight_close(self, int32_t flight) noexcept nogil
+    cdef int time_out(self, uint64_t ts_ms) except -1
+    cdef int complete(self, int32_t flight) except -1
+    cdef int complete_login(self, int32_t slot) except -1
+    cdef int settle(self, Event *event) except -1
+    cdef int judge_login(self, Event *event, Session *session) except -1
+    cdef int judge_message(self, Event *event, Session *session) except -1
+    cdef int refuse(self, int32_t slot) except -1
+    cdef uint64_t held_by(self, int32_t slot) noexcept nogil
+    cdef int deliver(self, Event *event, Session *session) except -1
+    cdef int hold(self, Event *event) except -1
+    cdef int release(self, int32_t slot) except -1
+    cdef Event *event_new(self) except NULL
+    cdef Event *event_append(self, Event *event, Span line, Header *header, uint16_t type) except NULL
+    cdef void event_free(self, Event *event) noexcept nogil
+
+
+cdef inline Record *first_record(Event *event) noexcept nogil:
+    return <Record *>(<uint8_t *>event + sizeof(Event))
+
+
+cdef inline bint record_before_end(Event *event, Record *record) noexcept nogil:
+    return <uint8_t *>record < <uint8_t *>event + sizeof(Event) + event.used
+
+
+cdef inline Record *next_record(Record *record) noexcept nogil:
+    return <Record *>(<uint8_t *>record + ((sizeof(Record) + record.len + 7) & ~<size_t>7))
+
+
+cdef inline const uint8_t *record_line(Record *record) noexcept nogil:
+    return <const uint8_t *>record + sizeof(Record)

@@ -1,0 +1,107 @@
+"""The compiled core: bytes in, whole audit events of ssh sessions out.
+
+Structs, limits and invariants stand in ``_fastparse.pxd``; offsets are bytes of the stream, times ms since the epoch.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, final
+
+@final
+class Sessions:
+    """Flat table of audit sessions, indexed by (node, session number) and by pid; allocated at start.
+
+    Python knows a session by its slot. Errors: IndexError for a slot without a session; ValueError for a
+    capacity outside 2 to 2**24.
+    """
+
+    evicted: int
+    """Sessions pushed out because the table was full: first those that ended, oldest first."""
+    refused: int
+    """Sessions that another program than sshd opened."""
+    held: tuple[int, int]
+    """Events that wait for a login line: how many, and how many bytes."""
+    held_full: bool
+    """HELD_EVENTS_MAX or HELD_BYTES_MAX is reached: no more audit input should come."""
+    overheld: bool
+    """It came all the same: sessions have to be given up."""
+    def __init__(self, capacity: int = 131072) -> None: ...
+    def __len__(self) -> int: ...
+    def waiting(self, opened_before_ms: int = ...) -> list[int]:
+        """Slots of the sessions without an identity that were opened before, in the order of opening."""
+    def of_pid(self, pid: int) -> list[int]:
+        """Slots of the sessions that this process opened, in the order of opening."""
+    def info(self, slot: int) -> dict[str, Any]:
+        """ses, node, pid, open_ms, seen_ms, state, ended, proven, waiting, generation, actions, failures."""
+    def held_lines(self, slot: int, record_type: int) -> list[bytes]:
+        """Lines of this record type among the events that the session holds."""
+    def dump(self) -> list[tuple[int, ...]]:
+        """One row a session, oldest first: slot, node, ses, pid, open_ms, seen_ms, state, proven, ended, actions,
+        failures."""
+    def load(self, rows: Iterable[Sequence[int]]) -> dict[int, int]:
+        """Take in dump()'s rows; returns old slot to new slot. Errors: ValueError, TypeError, OverflowError."""
+
+class EventSink:
+    """What whole events are given to; compiled subclasses only (``_normalise``)."""
+
+@final
+class AuditStream:
+    """Framer, header reader and reassembly of one audit stream; decides in C whether an event is ours.
+
+    ``types``: (name, number, TypeFlag bits). ``keep_all``: every event goes to the sink, no session needed.
+    ``reject``: called with each line that is no record, and why. ``opened``: called with the slot of each session
+    when its first event is whole, before that event is delivered or held. No input raises; what these or the
+    sink raise comes through.
+    """
+
+    sessions: Sessions
+    offset: int
+    """Stream offset of the next byte."""
+    clock_ms: int
+    """Record time of the last record, 0 before the first."""
+    lines: int
+    blank_lines: int
+    records: int
+    skipped: int
+    """Lines that were passed over by their stamp: records of an event that was just ignored."""
+    types_unknown: int
+    events_taken: int
+    events_ignored: int
+    events_refused: int
+    events_held: int
+    events_timed_out: int
+    """Events completed by EVENT_TIMEOUT_MS instead of by their last record."""
+    events_forced: int
+    """Events completed early because INFLIGHT_EVENTS_MAX were in flight."""
+    events_truncated: int
+    """Events that passed EVENT_BYTES_MAX: their further records are missing."""
+    events_late: int
+    """Records that came after their event was complete."""
+    reject_not_a_record: int
+    reject_bad_stamp: int
+    reject_too_long: int
+    resolved: int
+    """Offset of the oldest input that is not settled: in a partial line, in flight or held."""
+    oldest_inflight: int | None
+    inflight: int
+    def __init__(
+        self,
+        sessions: Sessions,
+        sink: EventSink,
+        types: Iterable[tuple[str, int, int]],
+        *,
+        keep_all: bool = False,
+        reject: Callable[[bytes, str], None] | None = None,
+        opened: Callable[[int], None] | None = None,
+    ) -> None: ...
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Take bytes as they were read; lines may be split anywhere. Nothing of data is kept by reference."""
+    def tick(self, now_ms: int) -> None:
+        """Complete what is in flight for longer than EVENT_TIMEOUT_MS of wall time."""
+    def flush(self) -> None:
+        """End of the input: the last line needs no newline, and what is in flight is complete."""
+    def bind(self, slot: int, *, kernel: bool = False) -> None:
+        """The session is known now, from a login line or from the kernel alone: its held events go to the sink."""
+    def drop(self, slot: int) -> None:
+        """Forget a session and what it holds, as one of another program than sshd."""
+    def rebase(self, offset: int) -> None:
+        """Count offsets from here on; before the first byte only. Errors: ValueError."""

@@ -1,0 +1,179 @@
+# What a whole audit event says: its fields, and by the rules of audito/tables what was done, how, and to what.
+#
+# Everything here borrows from the Event that is being read and is valid until take_event() returns;
+# what Python gets is a copy.
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from audito._fastparse cimport Event, EventSink, Record, Session
+from audito._scan cimport Span
+
+cdef enum:
+    FIELDS_MAX = 512                # fields of one event that are looked at; the longest seen have 130
+    PATHS_MAX = 64                  # PATH records of one event that are looked at
+    FIELD_NAMES_MAX = 6             # alternatives that a rule names for one value
+    ARGS_MAX = 131072               # arguments that are listed; past that argv is incomplete
+    ARGV_BYTES_MAX = 1 << 20        # bytes of argv that are listed, decoded
+    NESTING_MAX = 4                 # msg='… msg=…'
+
+cdef enum:                          # KnownField: fields that have a place of their own: no search for them
+    F_NONE
+    F_PID
+    F_PPID
+    F_AUID
+    F_UID
+    F_EUID
+    F_ARCH
+    F_SYSCALL
+    F_EXIT
+    F_COMM
+    F_EXE
+    F_KEY
+    F_CWD
+    F_ADDED_UID                     # UID="root": names that auditd adds in ENRICHED format
+    F_ADDED_EUID
+    F_MAIN_ONLY                     # from here on only the main record's count
+    F_SUCCESS
+    F_RES
+    F_SES
+    F_KNOWN_MAX
+
+
+cdef struct Field:
+    Span key
+    Span value                      # without quotes and blanks around it
+    uint16_t type                   # of its record
+    bint bare                       # written without quotes: hex is an encoding here
+    bint side                       # a *uid or *gid of the main record: looked up last
+
+
+# One event, read. Reset for each; the arrays are used up to their counts.
+cdef struct Facts:
+    Event *event
+    Record *main                    # the SYSCALL of several, else the first
+    bint failed                     # main is void in go-libaudit's eyes; only where the reader is exact
+    uint16_t type                   # number that names the event
+    uint16_t known_types[F_KNOWN_MAX]   # type of the record that each is from
+    Span known[F_KNOWN_MAX]         # raw values, quotes and all; ptr NULL where absent
+    uint16_t field_count
+    uint16_t path_count
+    Field fields[FIELDS_MAX]
+    Record *paths[PATHS_MAX]
+    Record *address                 # the SOCKADDR
+    bint has_argv
+    Span avc_result                 # denied, granted
+
+
+cdef struct FieldNames:
+    int count
+    Span name[FIELD_NAMES_MAX]
+
+
+# Where the reader of EXECVE records stands: a long argument spans fields, and records.
+cdef struct ArgvCursor:
+    int64_t argc                    # as the kernel counted, -1: not read yet
+    int64_t index                   # of the argument whose parts are being joined, -1: none
+    int64_t parts                   # parts joined so far: the next must have this number
+    int64_t count                   # arguments listed
+    int64_t bytes                   # of them, about
+    int64_t length                  # what aN_len= says that the parts come to, as written; -1: not said
+    int64_t written                 # what they came to so far
+    size_t used                     # bytes of the joined parts, in the reader's scratch
+    bint broken                     # its beginning is missing: it is not listed
+    bint damaged                    # something is missing or was cut, of any argument
+
+
+
+cdef class Action:
+    # One row of tables/actions.py.
+    cdef readonly str action
+    cdef readonly str object_type
+    cdef FieldNames when
+    cdef FieldNames primary
+    cdef FieldNames secondary
+    cdef FieldNames how
+    cdef int path_index             # -1: the object is no file
+    cdef bint socket
+    cdef list keep                  # owns the bytes that the FieldNames point into
+
+
+cdef class Meaning:
+    # What was done, as Python text; None where the event does not say.
+    cdef public str action, how, object_type, primary, secondary, result
+
+
+cdef class Rules:
+    # The tables, ready for lookups by number.
+    cdef dict record_actions        # type number → tuple of Action
+    cdef dict syscall_actions       # name → Action
+    cdef object syscall_name        # (arch, number) → name or None
+    cdef dict syscalls              # (arch << 32 | number) → (name, Action or None); filled as they are met
+    cdef readonly dict type_names   # number → name
+    cdef tuple interpreters
+
+    cdef tuple syscall_of(self, Facts *facts)
+
+
+cdef class Reader(EventSink):
+    # Reads an event into Facts and Meaning; its subclasses make something of them.
+    cdef Rules rules
+    cdef Facts facts
+    cdef Meaning meaning
+    cdef bint exact                 # text as go-libaudit prints it, for comparison: see text_of
+    cdef uint8_t *scratch           # for decoded text
+    cdef size_t scratch_size
+
+    cdef int read(self, Event *event) except -1
+    cdef bint is_void(self, uint16_t type) except -1
+    cdef int read_record(self, Record *record, bint main) except -1
+    cdef int read_fields(self, Span text, uint16_t type, bint main, int depth) except -1
+    cdef Span message(self, Span value, const uint8_t *end) noexcept nogil
+    cdef void last_wins(self, uint16_t first) noexcept nogil
+    cdef const uint8_t *read_avc(self, Span text) noexcept nogil
+    cdef Field *find(self, Span name) noexcept nogil
+    cdef Field *first_of(self, FieldNames *names) noexcept nogil
+    cdef str field_text(self, Field *field)
+    cdef str known_text(self, int field)
+    cdef str value_text(self, Span value, bint encoded)
+    cdef str decoded(self, Span hex)
+    cdef str plain(self, const uint8_t *p, Py_ssize_t len)
+    cdef uint8_t *room(self, size_t size) except NULL
+    cdef int mean(self) except -1
+    cdef str default_how(self)
+    cdef str named_text(self, Field *field, tuple syscall)
+    cdef int mean_file(self, Action row) except -1
+    cdef int mean_socket(self) except -1
+    cdef str unix_path(self, uint8_t *raw, Py_ssize_t size)
+    cdef str result(self)
+    cdef list argv(self, int64_t *argc, bint *whole)
+    cdef int argv_record(self, Span body, ArgvCursor *at, list args) except -1
+    cdef int argv_add(self, Span value, ArgvCursor *at, list args) except -1
+    cdef int argv_part(self, int64_t index, int64_t part, Span value, ArgvCursor *at, list args) except -1
+    cdef int argv_close(self, ArgvCursor *at, list args) except -1
+    cdef str type_name(self)
+
+
+cdef class ActionBuilder(Reader):
+    # Makes a UserAction of each event, and a UserLogout where sshd ended the session.
+    cdef list identities            # slot → (audit id, source, subjects, target), set before events come
+    cdef list built
+    cdef bint want_actions, want_logouts
+    cdef uint64_t second            # the second that second_text shows
+    cdef char second_text[80]       # 24 are used; the compiler counts with years of ten digits
+    cdef readonly uint64_t args_incomplete
+
+    cdef object build(self, Event *event, Session *session, tuple identity)
+    cdef object build_logout(self, Event *event, Session *session, tuple identity)
+    cdef bint failed(self)
+    cdef object number(self, int field)
+    cdef object text(self, int field)
+    cdef object rule_key(self)
+    cdef object user(self)
+    cdef str time_text(self, uint64_t ts_ms)
+
+
+cdef class EventDecoder(Reader):
+    # Makes what `audito decode` prints of each event.
+    cdef list decoded_events
+
+    cdef dict process(self)

@@ -1,0 +1,1043 @@
+"""Compiled half of normalise.py: a whole audit event in, what it means out. See _normalise.pxd."""
+
+from cpython.unicode cimport PyUnicode_DecodeUTF8, PyUnicode_New
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, realloc
+from libc.string cimport memchr, memcmp, memcpy, memset
+from libc.time cimport gmtime_r, time_t, tm
+
+from audito._fastparse cimport (
+    EVENT_ENDS_SESSION, EVENT_TRUNCATED, TYPE_CWD, TYPE_EXECVE, TYPE_LOGIN, TYPE_PATH, TYPE_PROCTITLE,
+    TYPE_SOCKADDR, TYPE_SYSCALL, first_record, next_record, record_before_end, record_line,
+)
+from audito._scan cimport (
+    digits, ends_text, hex_digit, is_hex, is_tail_mark, next_field, span_find, span_int, span_is, span_of,
+    span_starts, unhex, unquoted,
+)
+
+from msgspec import UNSET
+
+from audito.events import (
+    ActionExtra, ActionMetadata, DecodedEvent, EffectiveUser, LogoutExtra, LogoutMetadata, Object, UserAction,
+    UserLogout,
+)
+
+cdef extern from "Python.h":
+    void *PyUnicode_DATA(object text)
+
+cdef enum:
+    TYPE_SECCOMP = 1326
+    TYPE_AVC = 1400
+    TYPE_USER_LOGIN = 1112
+    TYPE_USER_CMD = 1123
+    TYPE_USER_TTY = 1124
+    TYPE_TTY = 1319
+    ARG_WHOLE = -1                  # what arg_key() says beside the number of a part
+    ARG_LENGTH = -2
+    AF_UNIX = 1
+    AF_INET = 2
+    AF_INET6 = 10
+
+# What signed_int gives where there is no number.
+cdef int64_t NO_INT = -9223372036854775807LL
+
+cdef Span NO_TEXT
+NO_TEXT.ptr = NULL
+NO_TEXT.len = 0
+
+# ---------------------------------------------------------------------------------------------- leaves
+
+
+cdef inline int known_field(Span key) noexcept nogil:
+    # Which KnownField a key is.
+    cdef const char *k = <const char *>key.ptr
+    if key.len == 3:
+        if memcmp(k, b"pid", 3) == 0:
+            return F_PID
+        if memcmp(k, b"uid", 3) == 0:
+            return F_UID
+        if memcmp(k, b"exe", 3) == 0:
+            return F_EXE
+        if memcmp(k, b"key", 3) == 0:
+            return F_KEY
+        if memcmp(k, b"cwd", 3) == 0:
+            return F_CWD
+        if memcmp(k, b"res", 3) == 0:
+            return F_RES
+        if memcmp(k, b"ses", 3) == 0:
+            return F_SES
+        if memcmp(k, b"UID", 3) == 0:
+            return F_ADDED_UID
+    elif key.len == 4:
+        if memcmp(k, b"ppid", 4) == 0:
+            return F_PPID
+        if memcmp(k, b"auid", 4) == 0:
+            return F_AUID
+        if memcmp(k, b"euid", 4) == 0:
+            return F_EUID
+        if memcmp(k, b"arch", 4) == 0:
+            return F_ARCH
+        if memcmp(k, b"exit", 4) == 0:
+            return F_EXIT
+        if memcmp(k, b"comm", 4) == 0:
+            return F_COMM
+        if memcmp(k, b"EUID", 4) == 0:
+            return F_ADDED_EUID
+    elif key.len == 7:
+        if memcmp(k, b"syscall", 7) == 0:
+            return F_SYSCALL
+        if memcmp(k, b"success", 7) == 0:
+            return F_SUCCESS
+    return F_NONE
+
+
+cdef inline Span lower_key(Span key) noexcept nogil:
+    # The longest end of a key that is [a-z0-9_-]: `x.pid` is pid, `UID` is none. go-libaudit reads keys so.
+    cdef Py_ssize_t i = key.len
+    cdef uint8_t c
+    while i > 0:
+        c = key.ptr[i - 1]
+        if not (c'a' <= c <= c'z' or c'0' <= c <= c'9' or c == c'_' or c == c'-'):
+            break
+        i -= 1
+    return span_of(key.ptr + i, key.len - i)
+
+
+cdef inline Span stripped(Span value) noexcept nogil:
+    # Without the quotes and blanks at both ends, any number of them.
+    while value.len and (value.ptr[0] == c'"' or value.ptr[0] == c"'" or value.ptr[0] == c' '):
+        value = span_of(value.ptr + 1, value.len - 1)
+    while value.len and (value.ptr[value.len - 1] == c'"' or value.ptr[value.len - 1] == c"'"
+                         or value.ptr[value.len - 1] == c' '):
+        value.len -= 1
+    return value
+
+
+cdef inline bint says_nothing(Span value) noexcept nogil:
+    return value.len == 0 or span_is(value, b"?", 1) or span_is(value, b"?,", 2) or span_is(value, b"(null)", 6)
+
+
+cdef inline bint same_key(Span key, Span name) noexcept nogil:
+    # `old auid` and `new auid` of old LOGIN records count as old_auid and new_auid.
+    cdef Py_ssize_t i
+    if key.len != name.len:
+        return False
+    for i in range(key.len):
+        if key.ptr[i] != name.ptr[i] and not (key.ptr[i] == c' ' and name.ptr[i] == c'_'):
+            return False
+    return True
+
+
+cdef inline bint is_upper_hex(Span s) noexcept nogil:
+    # As is_hex, in the upper case that the kernel writes: `deadbeef` is a name.
+    cdef Py_ssize_t i
+    if not is_hex(s):
+        return False
+    for i in range(s.len):
+        if c'a' <= s.ptr[i] <= c'f':
+            return False
+    return True
+
+
+cdef inline bint same_letters(Span s, const char *lower, Py_ssize_t count) noexcept nogil:
+    # Whether the first `count` letters of s are these, in either case.
+    cdef Py_ssize_t i
+    for i in range(count):
+        if (s.ptr[i] | 0x20) != <uint8_t>lower[i]:
+            return False
+    return True
+
+
+cdef inline bint is_octal(Span s) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(s.len):
+        if not c'0' <= s.ptr[i] <= c'7':
+            return False
+    return s.len > 0
+
+
+cdef inline bint is_id_key(Span key) noexcept nogil:
+    return ends_text(key, b"uid", 3) or ends_text(key, b"gid", 3)
+
+
+cdef inline Span body_of(Record *record) noexcept nogil:
+    return span_of(record_line(record) + record.body, <Py_ssize_t>record.len - record.body)
+
+
+cdef inline bint needs_decoding(Span key, uint16_t type, bint exact) noexcept nogil:
+    # Whether bare upper-case hex is an encoded text in this field. `exact`: only where go-libaudit decodes it.
+    if span_is(key, b"cwd", 3):
+        return True
+    if span_is(key, b"exe", 3):
+        return not exact or type == TYPE_SYSCALL or type == TYPE_SECCOMP
+    if span_is(key, b"proctitle", 9):
+        return not exact or type == TYPE_PROCTITLE
+    if span_is(key, b"cmd", 3):
+        return not exact or type == TYPE_USER_CMD
+    if span_is(key, b"data", 4):
+        return not exact or type == TYPE_TTY or type == TYPE_USER_TTY
+    if span_is(key, b"acct", 4):
+        return not exact or type == TYPE_USER_LOGIN
+    if span_is(key, b"comm", 4) or span_is(key, b"name", 4):
+        return not exact
+    return False
+
+
+cdef inline Span record_field(Record *record, const char *name, Py_ssize_t len) noexcept nogil:
+    # The raw value of one field of a record, len 0 and ptr NULL without it.
+    cdef Span body = body_of(record)
+    cdef const uint8_t *p = body.ptr
+    cdef Span key
+    cdef Span value
+    while next_field(&p, body.ptr + body.len, &key, &value):
+        if span_is(key, name, len):
+            return value
+    return NO_TEXT
+
+
+cdef inline int64_t signed_int(Span s) noexcept nogil:
+    # A decimal number that may be negative, NO_INT when it is none.
+    cdef int64_t value
+    if s.len > 1 and s.ptr[0] == c'-':
+        value = span_int(span_of(s.ptr + 1, s.len - 1))
+        return -value if value >= 0 else NO_INT
+    value = span_int(s)
+    return value if value >= 0 else NO_INT
+
+
+cdef inline int64_t hex_value(Span s) noexcept nogil:
+    # A hexadecimal number of up to 8 digits, -1 when it is none.
+    cdef int64_t value = 0
+    cdef Py_ssize_t i
+    if s.len < 1 or s.len > 8:
+        return -1
+    for i in range(s.len):
+        if hex_digit(s.ptr[i]) < 0:
+            return -1
+        value = value << 4 | hex_digit(s.ptr[i])
+    return value
+
+
+# ----------------------------------------------------------------------------------------------- rules
+
+cdef FieldNames field_names(names, list keep) except *:
+    cdef FieldNames found
+    cdef bytes name
+    memset(&found, 0, sizeof(FieldNames))
+    if len(names) > FIELD_NAMES_MAX:
+        raise ValueError(f"a rule names {len(names)} fields, {FIELD_NAMES_MAX} are possible: {names}")
+    for text in names:
+        name = text.encode()
+        keep.append(name)
+        found.name[found.count] = span_of(<const uint8_t *><const char *>name, len(name))
+        found.count += 1
+    return found
+
+
+cdef class Action:
+
+    def __cinit__(self, str action, str object_type, when_field, primary, secondary, how, int path_index=-1,
+                  bint socket=False):
+        self.action = action
+        self.object_type = object_type or None
+        self.keep = []
+        self.when = field_names([when_field] if when_field else [], self.keep)
+        self.primary = field_names(primary, self.keep)
+        self.secondary = field_names(secondary, self.keep)
+        self.how = field_names(how, self.keep)
+        self.path_index = path_index
+        self.socket = socket
+
+
+cdef class Meaning:
+    pass
+
+
+cdef class Rules:
+
+    def __cinit__(self, dict record_actions, dict syscall_actions, syscall_name, dict type_names, interpreters):
+        self.record_actions = record_actions
+        self.syscall_actions = syscall_actions
+        self.syscall_name = syscall_name
+        self.type_names = type_names
+        self.interpreters = tuple(interpreters)
+        self.syscalls = {}
+
+    cdef tuple syscall_of(self, Facts *facts):
+        # (name or number as text, its Action or None); None where the event has no readable arch and syscall.
+        cdef int64_t arch = hex_value(facts.known[F_ARCH])
+        cdef int64_t number = signed_int(facts.known[F_SYSCALL])
+        cdef object found
+        if arch < 0 or number == NO_INT:
+            return None
+        key = arch << 32 | (number & 0xFFFFFFFF)
+        found = self.syscalls.get(key)
+        if found is None:
+            name = self.syscall_name(arch, number) or str(number)
+            found = (name, self.syscall_actions.get(name))
+            if len(self.syscalls) < 4096:       # numbers come from the log: a bound for a hostile one
+                self.syscalls[key] = found
+        return <tuple>found
+
+# ---------------------------------------------------------------------------------------------- reading
+
+cdef class Reader(EventSink):
+
+    def __cinit__(self, Rules rules, *args, **kwargs):
+        self.rules = rules
+        self.meaning = Meaning()
+
+    def __dealloc__(self):
+        free(self.scratch)
+
+    cdef uint8_t *room(self, size_t size) except NULL:
+        # Scratch memory for decoded text, owned by the reader, valid until the next call.
+        cdef uint8_t *grown
+        if size > self.scratch_size:
+            grown = <uint8_t *>realloc(self.scratch, size)
+            if grown is NULL:
+                raise MemoryError()
+            self.scratch = grown
+            self.scratch_size = size
+        return self.scratch
+
+    cdef int read(self, Event *event) except -1:
+        # Fill facts from the event: the main record first, then the others in order.
+        cdef Facts *f = &self.facts
+        cdef Record *record = first_record(event)
+        f.event = event
+        f.type = event.first_type
+        f.field_count = f.path_count = 0
+        f.address = NULL
+        f.has_argv = False
+        f.avc_result = NO_TEXT
+        memset(f.known, 0, sizeof(f.known))
+        f.main = record
+        if event.records > 1:
+            while record_before_end(event, record):
+                if record.type == TYPE_SYSCALL:
+                    f.main = record
+                    break
+                record = next_record(record)
+        self.read_record(f.main, True)
+        f.failed = self.exact and self.is_void(f.main.type)
+        if f.failed:
+            f.field_count = 0
+            memset(f.known, 0, sizeof(f.known))
+        record = first_record(event)
+        while record_before_end(event, record):
+            if record != f.main:
+                self.read_record(record, False)
+            record = next_record(record)
+        return 0
+
+    cdef bint is_void(self, uint16_t type) except -1:
+        # Whether the main record lacks what makes it one of its kind: go-libaudit gives none of its fields then.
+        cdef Facts *f = &self.facts
+        cdef int64_t argc = 0
+        cdef bint whole = True
+        if type == TYPE_EXECVE:
+            self.argv(&argc, &whole)
+            return not whole
+        if type == TYPE_SOCKADDR:
+            return not is_hex(stripped(record_field(f.main, b"saddr", 5)))
+        if type == TYPE_SYSCALL or type == TYPE_SECCOMP:
+            return (hex_value(f.known[F_ARCH]) < 0 or signed_int(f.known[F_SYSCALL]) == NO_INT
+                    or f.known[F_EXE].ptr is NULL
+                    or (type == TYPE_SECCOMP and self.find(span_of(<const uint8_t *>b"sig", 3)) is NULL))
+        if type == TYPE_USER_CMD:
+            return self.find(span_of(<const uint8_t *>b"cmd", 3)) is NULL
+        if type == TYPE_PROCTITLE:
+            return self.find(span_of(<const uint8_t *>b"proctitle", 9)) is NULL
+        if type == TYPE_TTY or type == TYPE_USER_TTY:
+            return self.find(span_of(<const uint8_t *>b"data", 4)) is NULL
+        return False
+
+    cdef int read_record(self, Record *record, bint main) except -1:
+        cdef Facts *f = &self.facts
+        if record.type == TYPE_PATH and not main:
+            if f.path_count < PATHS_MAX:
+                f.paths[f.path_count] = record
+                f.path_count += 1
+        elif record.type == TYPE_EXECVE:
+            f.has_argv = True
+        elif record.type == TYPE_SOCKADDR and not main:
+            f.address = record
+        elif record.type == TYPE_SYSCALL and not main:
+            pass
+        elif record.type == TYPE_PROCTITLE and not self.exact and not main:
+            pass                            # only `decode` shows it
+        else:
+            self.read_fields(body_of(record), record.type, main, 0)
+        return 0
+
+    cdef int read_fields(self, Span text, uint16_t type, bint main, int depth) except -1:
+        # Note the fields of one record. Within a record the last of two wins, across records the first.
+        cdef Facts *f = &self.facts
+        cdef const uint8_t *p = text.ptr
+        cdef const uint8_t *end = text.ptr + text.len
+        cdef Span key
+        cdef Span value
+        cdef Span inner
+        cdef Field *field
+        cdef uint16_t first = f.field_count
+        cdef int known
+        if type == TYPE_AVC and depth == 0:
+            p = self.read_avc(text)
+        while next_field(&p, end, &key, &value):
+            if key.len == 3 and value.len and value.ptr[0] == c"'" and span_is(key, b"msg", 3):
+                inner = self.message(value, end)
+                p = inner.ptr + inner.len
+                if depth < NESTING_MAX:
+                    self.read_fields(inner, type, main, depth + 1)
+                continue
+            if type == TYPE_LOGIN and key.ptr - 4 >= text.ptr and (
+                    memcmp(key.ptr - 4, b"old ", 4) == 0 or memcmp(key.ptr - 4, b"new ", 4) == 0):
+                key = span_of(key.ptr - 4, key.len + 4)     # old_auid, new_ses: kernels up to 3.13
+            known = known_field(key)
+            if known and (main or (f.known[known].ptr is NULL and known < F_MAIN_ONLY)) and not says_nothing(
+                    stripped(value)):
+                f.known[known] = value
+                f.known_types[known] = type
+            if f.field_count >= FIELDS_MAX or (type == TYPE_SYSCALL and not self.exact and known == F_NONE):
+                continue
+            if not (type == TYPE_LOGIN and span_find(key, c' ', 0) == 3):
+                key = lower_key(key)
+            if key.len == 0 or says_nothing(stripped(value)):
+                continue
+            field = &f.fields[f.field_count]
+            field.key = key
+            field.value = stripped(value)
+            field.type = type
+            field.bare = value.len > 0 and value.ptr[0] != c'"' and value.ptr[0] != c"'"
+            field.side = main and is_id_key(key)
+            f.field_count += 1
+        if depth == 0:
+            self.last_wins(first)
+        return 0
+
+    cdef Span message(self, Span value, const uint8_t *end) noexcept nogil:
+        # The text inside msg='…': to the last quote before auditd's own tail, for a user's text may hold quotes.
+        cdef const uint8_t *p = value.ptr + 1
+        cdef const uint8_t *stop = p
+        while stop < end and not is_tail_mark(stop, end):
+            stop += 1
+        if stop > p and (stop - 1)[0] == c"'":
+            stop -= 1
+        return span_of(p, stop - p)
+
+    cdef void last_wins(self, uint16_t first) noexcept nogil:
+        # Let the last field of a name in one record stand in the place of the first.
+        cdef Facts *f = &self.facts
+        cdef uint16_t i, j
+        if f.field_count - first > 64:
+            return                          # only hostile text has so many: order is of no matter there
+        for i in range(first, f.field_count):
+            j = f.field_count - 1
+            while j > i:
+                if f.fields[j].key.len == f.fields[i].key.len and same_key(f.fields[j].key, f.fields[i].key):
+                    f.fields[i] = f.fields[j]
+                    break
+                j -= 1
+
+    cdef const uint8_t *read_avc(self, Span text) noexcept nogil:
+        # `avc:  denied  { read write } for  pid=…` (SELinux): the result, and where the fields start.
+        cdef const uint8_t *p = text.ptr
+        cdef const uint8_t *end = text.ptr + text.len
+        cdef const uint8_t *start
+        cdef const uint8_t *close
+        if not span_starts(text, b"avc:", 4):
+            return text.ptr
+        p += 4
+        while p < end and p[0] == c' ':
+            p += 1
+        start = p
+        while p < end and p[0] != c' ':
+            p += 1
+        close = <const uint8_t *>memchr(p, c'}', <size_t>(end - p))
+        if close is NULL:
+            return text.ptr
+        while close < end and (close[0] == c'}' or close[0] == c' '):
+            close += 1
+        if end - close < 4 or memcmp(close, b"for ", 4) != 0:
+            return text.ptr
+        self.facts.avc_result = span_of(start, p - start)
+        return close + 4
+
+    cdef Field *find(self, Span name) noexcept nogil:
+        cdef Facts *f = &self.facts
+        cdef uint16_t i
+        cdef Field *side = NULL
+        for i in range(f.field_count):
+            if f.fields[i].key.len == name.len and same_key(f.fields[i].key, name):
+                if not f.fields[i].side:
+                    return &f.fields[i]
+                if side is NULL:
+                    side = &f.fields[i]
+        return side
+
+    cdef Field *first_of(self, FieldNames *names) noexcept nogil:
+        cdef Field *field
+        cdef int i
+        for i in range(names.count):
+            field = self.find(names.name[i])
+            if field is not NULL:
+                return field
+        return NULL
+
+    # ------------------------------------------------------------------------------ text
+
+    cdef str field_text(self, Field *field):
+        if ends_text(field.key, b"auid", 4) and (field.key.len == 4 or span_is(field.key, b"old-auid", 8)) and (
+                span_is(field.value, b"4294967295", 10) or span_is(field.value, b"-1", 2)):
+            return "unset"
+        return self.value_text(field.value, field.bare and needs_decoding(field.key, field.type, self.exact))
+
+    cdef str known_text(self, int field):
+        # The text of a known field, None without it. Bare hex is an encoded text where the kernel encodes.
+        cdef Span raw = self.facts.known[field]
+        cdef bint encoded = False
+        if raw.ptr is NULL:
+            return None
+        if raw.ptr[0] != c'"' and raw.ptr[0] != c"'":
+            if field == F_EXE:
+                encoded = needs_decoding(span_of(<const uint8_t *>b"exe", 3), self.facts.known_types[field], self.exact)
+            elif field == F_COMM:
+                encoded = not self.exact
+            else:
+                encoded = field == F_CWD or field == F_KEY
+        return self.value_text(stripped(raw), encoded)
+
+    cdef str value_text(self, Span value, bint encoded):
+        if encoded and is_upper_hex(value):
+            return self.decoded(value)
+        return self.plain(value.ptr, value.len)
+
+    cdef str decoded(self, Span hex):
+        # Text of bare hex. NULs part the words of a command line, and rule keys are parted by 0x01.
+        cdef Py_ssize_t len = hex.len // 2
+        cdef uint8_t *out = self.room(<size_t>len)
+        cdef Py_ssize_t i
+        unhex(hex, out)
+        for i in range(len):
+            if out[i] == 0:
+                out[i] = c' '
+        return self.plain(out, len)
+
+    cdef str plain(self, const uint8_t *p, Py_ssize_t len):
+        # Bytes to text without loss. ASCII without a backslash, nearly all there is, is one allocation and a copy.
+        cdef object text
+        cdef Py_ssize_t i
+        cdef uint8_t bits = 0
+        cdef bint backslash = False
+        for i in range(len):
+            bits |= p[i]
+            backslash |= p[i] == c'\\'
+        if bits < 0x80 and (not backslash or self.exact):
+            text = PyUnicode_New(len, 127)
+            memcpy(PyUnicode_DATA(text), p, <size_t>len)
+            return <str>text
+        return lossless(p[:len], self.exact)
+
+    # ------------------------------------------------------------------------------ meaning
+
+    cdef int mean(self) except -1:
+        # Action, object and how, by the row of the record type that names the event, or of its syscall.
+        cdef Facts *f = &self.facts
+        cdef Meaning m = self.meaning
+        cdef Action row = None
+        cdef Action other
+        cdef Field *field
+        cdef tuple syscall = None
+        m.action = m.how = ""
+        m.object_type = m.primary = m.secondary = None
+        m.result = self.result()
+        if f.known[F_SYSCALL].ptr is not NULL:
+            syscall = self.rules.syscall_of(f)
+        if f.type == TYPE_SYSCALL:
+            row = <Action>syscall[1] if syscall is not None else None
+        else:
+            for other in self.rules.record_actions.get(f.type, ()):
+                if other.when.count == 0 or self.first_of(&other.when) is not NULL or (
+                        f.avc_result.len and span_is(other.when.name[0], b"seresult", 8)):
+                    row = other
+                    break
+        m.how = self.default_how()
+        if row is None:
+            return 0
+        m.action = row.action
+        m.object_type = row.object_type
+        if row.path_index >= 0:
+            self.mean_file(row)
+        elif row.socket:
+            self.mean_socket()
+        if row.primary.count:
+            field = self.first_of(&row.primary)
+            if field is not NULL:
+                m.primary = self.named_text(field, syscall)
+            field = self.first_of(&row.secondary)
+            if field is not NULL:
+                m.secondary = self.field_text(field)
+        if row.how.count:
+            if syscall is not None and span_is(row.how.name[0], b"syscall", 7):
+                m.how = syscall[0]
+            else:
+                field = self.first_of(&row.how)
+                if field is not NULL:
+                    m.how = self.field_text(field)
+        return 0
+
+    cdef str named_text(self, Field *field, tuple syscall):
+        # The text of a field that a rule names; a syscall's number becomes its name.
+        if syscall is not None and span_is(field.key, b"syscall", 7):
+            return <str>syscall[0]
+        return self.field_text(field)
+
+    cdef str default_how(self):
+        # exe, else comm; comm where exe is an interpreter: then the script's name says more.
+        cdef str exe = self.known_text(F_EXE)
+        if self.facts.known[F_COMM].ptr is not NULL and (
+                exe is None or (exe.startswith("/usr/bin/") and exe.startswith(self.rules.interpreters))):
+            return self.known_text(F_COMM)
+        return exe or ""
+
+    cdef int mean_file(self, Action row) except -1:
+        # The object is the first PATH from the row's index on that is neither a parent directory nor unknown.
+        cdef Facts *f = &self.facts
+        cdef Meaning m = self.meaning
+        cdef int start = row.path_index if row.path_index < f.path_count else 0
+        cdef int i
+        cdef Span value
+        cdef int chosen = start
+        if f.path_count == 0:
+            return 0
+        for i in range(start, f.path_count):
+            value = record_field(f.paths[i], b"nametype", 8)
+            if not span_is(value, b"PARENT", 6) and not span_is(value, b"UNKNOWN", 7):
+                chosen = i
+                break
+        value = record_field(f.paths[chosen], b"name", 4)
+        if value.ptr is not NULL and not says_nothing(stripped(value)):
+            m.primary = self.value_text(stripped(value), value.ptr[0] != c'"')
+        if is_octal(record_field(f.paths[chosen], b"mode", 4)):
+            m.object_type = "file"      # whatever the mode: directories and devices too, in go-libaudit's words
+        return 0
+
+    cdef int mean_socket(self) except -1:
+        # The object is the peer: address and port, or the path of a unix socket.
+        cdef Meaning m = self.meaning
+        cdef Span saddr
+        cdef Py_ssize_t size
+        cdef uint8_t *raw
+        cdef int family
+        if self.facts.address is NULL:
+            return 0
+        saddr = stripped(record_field(self.facts.address, b"saddr", 5))
+        if not is_hex(saddr) or saddr.len < 4:
+            return 0
+        size = saddr.len // 2
+        raw = self.room(<size_t>size)
+        unhex(saddr, raw)
+        family = raw[0] | raw[1] << 8
+        if family == AF_INET and size >= 8:
+            m.primary = f"{raw[4]}.{raw[5]}.{raw[6]}.{raw[7]}"
+            m.secondary = str(raw[2] << 8 | raw[3])
+        elif family == AF_INET6 and size >= 24:
+            m.secondary = str(raw[2] << 8 | raw[3])
+            m.primary = inet6_text(raw[8:24], raw[24:28] if size >= 28 and not self.exact else b"")
+        elif family == AF_UNIX:
+            m.primary = self.unix_path(raw, size)
+        return 0
+
+    cdef str unix_path(self, uint8_t *raw, Py_ssize_t size):
+        # sun_path to its first NUL: behind it the kernel logs what else was in the caller's buffer.
+        cdef Py_ssize_t n = 2
+        if size > 2 and raw[2] == 0 and not self.exact:
+            while size > 3 and raw[size - 1] == 0:
+                size -= 1
+            return "@" + self.plain(raw + 3, size - 3) if size > 3 else None
+        while n < size and raw[n]:
+            n += 1
+        return self.plain(raw + 2, n - 2) if n > 2 else None
+
+    cdef str result(self):
+        # "success", "fail", or None where the event does not say.
+        cdef Span value = stripped(self.facts.known[F_SUCCESS])
+        if value.len == 0:
+            value = stripped(self.facts.known[F_RES])
+        if value.len == 0:
+            return None
+        if span_is(value, b"1", 1) or (value.len == 3 and same_letters(value, b"yes", 3)) or (
+                value.len >= 3 and same_letters(value, b"suc", 3)):
+            return "success"
+        return "fail"
+
+    cdef str type_name(self):
+        cdef Record *record = first_record(self.facts.event)
+        cdef Span name
+        known = self.rules.type_names.get(self.facts.type)
+        if known is not None:
+            return known
+        name = span_of(record_line(record) + 5, record.len - 5)
+        return self.plain(name.ptr, max(span_find(name, c' ', 0), 0))
+
+    # ------------------------------------------------------------------------------ argv
+
+    cdef list argv(self, int64_t *argc, bint *whole):
+        # The arguments of the EXECVE records, in order; argc is what the kernel counted, -1 where it does not say.
+        cdef list args = []
+        cdef Record *record = first_record(self.facts.event)
+        cdef ArgvCursor at
+        memset(&at, 0, sizeof(at))
+        at.argc = at.index = at.length = -1
+        while record_before_end(self.facts.event, record):
+            if record.type == TYPE_EXECVE:
+                self.argv_record(body_of(record), &at, args)
+            record = next_record(record)
+        self.argv_close(&at, args)
+        argc[0] = at.argc
+        whole[0] = at.argc == len(args) and not at.damaged and not self.facts.event.flags & EVENT_TRUNCATED
+        return args
+
+    cdef int argv_record(self, Span body, ArgvCursor *at, list args) except -1:
+        cdef const uint8_t *p = body.ptr
+        cdef Span key
+        cdef Span value
+        cdef int64_t index = -1
+        cdef int64_t part = -1
+        while next_field(&p, body.ptr + body.len, &key, &value):
+            if span_is(key, b"argc", 4):
+                if at.argc < 0:
+                    at.argc = span_int(value)
+                continue
+            if not arg_key(key, &index, &part):
+                continue                    # what else a kernel may add
+            if 0 <= at.argc <= index:
+                continue                    # past what it counted: no argument
+            if at.count >= ARGS_MAX or at.bytes >= ARGV_BYTES_MAX:
+                at.damaged = True
+                return 0
+            if part == ARG_LENGTH:
+                self.argv_close(at, args)
+                at.length = span_int(value)
+            elif part == ARG_WHOLE:
+                self.argv_close(at, args)
+                self.argv_add(value, at, args)
+            else:
+                self.argv_part(index, part, value, at, args)
+        return 0
+
+    cdef int argv_add(self, Span value, ArgvCursor *at, list args) except -1:
+        # A whole argument: quoted literally, or bare hex. `(null)` without quotes says that it could not be read.
+        cdef Span text = unquoted(value)
+        cdef uint8_t *out
+        if text.len != value.len:
+            args.append(self.plain(text.ptr, text.len))
+        elif is_upper_hex(value):
+            out = self.room(<size_t>(value.len // 2))
+            unhex(value, out)
+            args.append(self.plain(out, value.len // 2))
+        elif value.len == 0 or span_is(value, b"(null)", 6):
+            at.damaged = True
+            return 0
+        else:
+            args.append(self.plain(value.ptr, value.len))
+        at.count += 1
+        at.bytes += value.len // 2
+        return 0
+
+    cdef int argv_part(self, int64_t index, int64_t part, Span value, ArgvCursor *at, list args) except -1:
+        # aN[i]=: a long argument that the kernel split, each part in hex, or all in quotes where it is plain.
+        cdef Span text = unquoted(value)
+        cdef uint8_t *out
+        if index != at.index:
+            if at.index >= 0:
+                self.argv_close(at, args)
+            at.index = index
+            at.parts = at.written = 0
+            at.used = 0
+            at.broken = part != 0
+        if part != at.parts:
+            at.damaged = True
+        at.parts = part + 1
+        at.written += text.len
+        out = self.room(at.used + <size_t>text.len)
+        if text.len != value.len:
+            memcpy(out + at.used, text.ptr, <size_t>text.len)
+            at.used += <size_t>text.len
+        elif is_upper_hex(value):
+            unhex(value, out + at.used)
+            at.used += <size_t>(value.len // 2)
+        else:
+            at.damaged = True
+        return 0
+
+    cdef int argv_close(self, ArgvCursor *at, list args) except -1:
+        # End an argument of several parts.
+        if at.index >= 0:
+            if at.length >= 0 and at.length != at.written:
+                at.damaged = True
+            if not at.broken:
+                args.append(self.plain(self.scratch, <Py_ssize_t>at.used))
+                at.count += 1
+                at.bytes += <int64_t>at.used
+        at.index = at.length = -1
+        return 0
+
+
+cdef bint arg_key(Span key, int64_t *index, int64_t *part) noexcept nogil:
+    # aN → (N, ARG_WHOLE), aN_len → (N, ARG_LENGTH), aN[i] → (N, i); False for any other key.
+    cdef const uint8_t *p = key.ptr + 1
+    cdef const uint8_t *end = key.ptr + key.len
+    if key.len < 2 or key.ptr[0] != c'a':
+        return False
+    index[0] = digits(&p, end, 9)
+    if index[0] < 0:
+        return False
+    part[0] = ARG_WHOLE
+    if p == end:
+        return True
+    part[0] = ARG_LENGTH
+    if end - p == 4 and memcmp(p, b"_len", 4) == 0:
+        return True
+    if p[0] != c'[':
+        return False
+    p += 1
+    part[0] = digits(&p, end, 9)
+    return part[0] >= 0 and p + 1 == end and p[0] == c']'
+
+
+def record_fields(bytes line):
+    """The fields of one record's line as text, those inside msg='…' among them. For the cold paths."""
+    cdef Span text = span_of(<const uint8_t *><const char *>line, len(line))
+    cdef const uint8_t *p = text.ptr
+    cdef Span key
+    cdef Span value
+    cdef dict fields = {}
+    while next_field(&p, text.ptr + text.len, &key, &value):
+        if span_is(key, b"msg", 3) and value.len and value.ptr[0] == c"'":
+            p = value.ptr + 1
+            continue
+        bare = value.len and value.ptr[0] != c'"'
+        value = stripped(value)
+        if says_nothing(value):
+            continue
+        raw = bytes(value.ptr[:value.len])
+        if bare and needs_decoding(key, 0, False) and is_upper_hex(value):
+            raw = bytes.fromhex(raw.decode())
+        fields[lossless(bytes(key.ptr[:key.len]))] = lossless(raw)
+    return fields
+
+
+def inet6_text(bytes address, bytes scope):
+    """An IPv6 address as RFC 5952 has it; IPv4-mapped ones as plain IPv4, a link-local one with its scope."""
+    from ipaddress import IPv6Address
+
+    parsed = IPv6Address(address)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    number = int.from_bytes(scope, "little")
+    return f"{parsed}%{number}" if number and parsed.is_link_local else str(parsed)
+
+
+def lossless(bytes raw, bint exact=False):
+    r"""Bytes to text that can be turned back: UTF-8 as it stands, any other byte as ``\xNN``.
+
+    Where a text is not UTF-8, or would read as if it had been escaped (it holds ``\\`` or ``\xNN``), every
+    backslash in it is doubled. So no two byte strings give one text: ``\\`` reads back as a backslash,
+    ``\xNN`` as that byte, any other backslash as itself. ``exact`` leaves UTF-8 alone whatever it holds.
+    """
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        return raw.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    if exact or not reads_as_escaped(raw):
+        return text
+    return text.replace("\\", "\\\\")
+
+
+cdef bint reads_as_escaped(bytes raw) noexcept:
+    cdef const uint8_t *p = <const uint8_t *><const char *>raw
+    cdef const uint8_t *end = p + len(raw)
+    while True:
+        p = <const uint8_t *>memchr(p, c'\\', <size_t>(end - p))
+        if p is NULL or p + 1 >= end:
+            return False
+        if p[1] == c'\\':
+            return True
+        if end - p >= 4 and p[1] == c'x' and hex_digit(p[2]) >= 0 and hex_digit(p[3]) >= 0:
+            return True
+        p += 1
+
+
+# ---------------------------------------------------------------------------------------------- builders
+
+cdef class ActionBuilder(Reader):
+
+    def __cinit__(self, Rules rules, *, bint actions=True, bint logouts=True):
+        self.want_actions = actions
+        self.want_logouts = logouts
+        self.identities = []
+        self.built = []
+        self.second = <uint64_t>-1
+
+    def identify(self, int slot, str audit_id, source, subjects, target):
+        while len(self.identities) <= slot:
+            self.identities.append(None)
+        self.identities[slot] = (audit_id, source, subjects, target)
+
+    def identity(self, int slot):
+        return self.identities[slot] if slot < len(self.identities) else None
+
+    def take(self):
+        cdef list built = self.built
+        self.built = []
+        return built
+
+    cdef int take_event(self, Event *event, Session *session) except -1:
+        cdef tuple identity = <tuple>self.identities[event.session]
+        self.read(event)
+        self.mean()
+        session.actions += 1
+        if self.want_actions:
+            self.built.append(self.build(event, session, identity))
+        elif self.failed():
+            session.failures += 1
+        if event.flags & EVENT_ENDS_SESSION and self.want_logouts:
+            self.built.append(self.build_logout(event, session, identity))
+        return 0
+
+    cdef bint failed(self):
+        # An event without a result (keystrokes, a loaded module) did happen; a denied AVC did not.
+        if self.meaning.result is None:
+            return span_is(self.facts.avc_result, b"denied", 6)
+        return self.meaning.result is not "success"
+
+    cdef object build(self, Event *event, Session *session, tuple identity):
+        cdef Meaning m = self.meaning
+        cdef Facts *f = &self.facts
+        cdef int64_t argc = 0
+        cdef int64_t exit_code = signed_int(f.known[F_EXIT])
+        cdef bint failed = self.failed()
+        cdef bint whole = True
+        cdef object args = UNSET
+        cdef object incomplete = UNSET
+        if f.has_argv:
+            args = self.argv(&argc, &whole)
+            if not whole:
+                incomplete = argc
+                self.args_incomplete += 1
+        if failed:
+            session.failures += 1
+        extra = ActionExtra(
+            m.action, m.how, Object(unset_if_none(m.object_type), unset_if_none(m.primary), unset_if_none(m.secondary)),
+            args, incomplete, event.seq, self.number(F_PID), self.number(F_PPID), self.text(F_CWD), self.text(F_EXE),
+            self.rule_key(), exit_code if exit_code != NO_INT else UNSET, self.user())
+        return UserAction(
+            ActionMetadata(identity[0], extra), "UserAction", self.time_text(event.ts_ms), identity[1],
+            "failed" if failed else "succeeded", identity[2], "auditd", identity[3])
+
+    cdef object build_logout(self, Event *event, Session *session, tuple identity):
+        duration_ms = event.ts_ms - session.open_ms if event.ts_ms > session.open_ms else 0
+        return UserLogout(
+            LogoutMetadata(identity[0], LogoutExtra(duration_ms, session.actions, session.failures)), "UserLogout",
+            self.time_text(event.ts_ms), identity[1], "succeeded", identity[2], "auditd", identity[3])
+
+    cdef object number(self, int field):
+        cdef int64_t value = span_int(self.facts.known[field])
+        return value if value >= 0 else UNSET
+
+    cdef object text(self, int field):
+        cdef str text = self.known_text(field)
+        return UNSET if text is None else text
+
+    cdef object rule_key(self):
+        # The audit rule's key; several of one event are parted by 0x01, which makes the kernel write hex.
+        cdef str text = self.known_text(F_KEY)
+        if text is None:
+            return UNSET
+        return text.replace("\x01", ",") if "\x01" in text else text
+
+    cdef object user(self):
+        # Who acted, where it is not the login's own user: names where auditd added them, else numbers.
+        cdef Facts *f = &self.facts
+        cdef Span auid = f.known[F_AUID]
+        cdef object uid = UNSET
+        cdef object euid = UNSET
+        if auid.ptr is NULL:
+            return UNSET
+        if f.known[F_UID].ptr is not NULL and not same_key(f.known[F_UID], auid):
+            uid = self.known_text(F_ADDED_UID) or self.known_text(F_UID)
+        if f.known[F_EUID].ptr is not NULL and not same_key(f.known[F_EUID], auid):
+            euid = self.known_text(F_ADDED_EUID) or self.known_text(F_EUID)
+        if uid is UNSET and euid is UNSET:
+            return UNSET
+        return EffectiveUser(uid, euid)
+
+    cdef str time_text(self, uint64_t ts_ms):
+        # RFC 3339 with milliseconds, which is what the kernel stamps. The second's text is kept for the next event.
+        cdef time_t second = <time_t>(ts_ms // 1000)
+        cdef tm parts
+        cdef int ms = <int>(ts_ms % 1000)
+        if <uint64_t>second != self.second:
+            gmtime_r(&second, &parts)
+            snprintf(self.second_text, sizeof(self.second_text), "%04d-%02d-%02dT%02d:%02d:%02d.000Z",
+                     parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec)
+            self.second = <uint64_t>second
+        self.second_text[20] = <char>(c'0' + ms // 100)
+        self.second_text[21] = <char>(c'0' + ms // 10 % 10)
+        self.second_text[22] = <char>(c'0' + ms % 10)
+        return PyUnicode_DecodeUTF8(self.second_text, 24, NULL)
+
+
+cdef inline object unset_if_none(object value):
+    return UNSET if value is None else value
+
+
+cdef class EventDecoder(Reader):
+
+    def __cinit__(self, Rules rules):
+        self.exact = True
+        self.decoded_events = []
+
+    def take(self):
+        cdef list events = self.decoded_events
+        self.decoded_events = []
+        return events
+
+    cdef int take_event(self, Event *event, Session *session) except -1:
+        cdef Meaning m = self.meaning
+        cdef str result
+        cdef str ses = None
+        self.read(event)
+        self.mean()
+        result = m.result or "unknown"
+        if self.facts.known[F_SES].ptr is not NULL:
+            ses = self.known_text(F_SES)
+            if ses == "4294967295" or ses == "-1":
+                ses = "unset"
+        if self.facts.failed:
+            result = ses = ""
+        what = {"type": m.object_type, "primary": m.primary, "secondary": m.secondary}
+        self.decoded_events.append((event.offset, DecodedEvent(
+            seq=event.seq, ts=event.ts_ms, type=self.type_name(), ses=ses or "", result=result, action=m.action,
+            how=m.how, object={key: value for key, value in what.items() if value}, process=self.process(),
+            records=event.records)))
+        return 0
+
+    cdef dict process(self):
+        cdef dict process = {}
+        cdef int64_t argc = 0
+        cdef bint whole = True
+        cdef Field *field
+        cdef bytes key
+        for name, key in (("pid", b"pid"), ("ppid", b"ppid"), ("title", b"proctitle"), ("name", b"comm"),
+                          ("exe", b"exe"), ("cwd", b"cwd")):
+            field = self.find(span_of(<const uint8_t *><const char *>key, len(key)))
+            if field is not NULL:
+                process[name] = self.field_text(field)
+        if self.facts.has_argv:
+            args = self.argv(&argc, &whole)
+            if args:
+                process["args"] = args
+        return process

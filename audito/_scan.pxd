@@ -1,0 +1,223 @@
+# Leaves of the record parser: header-only, so that every module that cimports them inlines them.
+# Wire structs (what a line looks like) stand here; structs with a life of their own in _fastparse.pxd.
+#
+# A Span borrows: it points into bytes that somebody else owns and is valid for the call that made it.
+# Leaves are noexcept nogil, take pointers and ints, and return a count or a negative ScanError.
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcmp
+
+cdef enum ScanError:
+    SCAN_NOT_A_RECORD = -1      # no `type=` at the start of the line
+    SCAN_BAD_STAMP = -2         # no `audit(SECONDS.MILLIS:SEQUENCE)` where it belongs
+
+cdef enum:
+    SES_UNSET = 0xFFFFFFFF      # (unsigned)-1: the kernel's "no audit session" and "no loginuid"
+    TYPE_NAME_BYTES_MAX = 40    # the longest name auditd prints is 24 bytes; UNKNOWN[65535] is 14
+
+
+cdef struct Span:
+    const uint8_t *ptr
+    Py_ssize_t len
+
+
+cdef struct Header:
+    uint64_t ts_ms              # record time, ms since the epoch: stamped at syscall entry, not monotonic
+    uint32_t seq                # the kernel's serial; wraps at 2**32 and starts again at boot
+    uint32_t node               # hash of `node=`, 0 without one: aggregators interleave hosts
+    Span name                   # the record type as written: `SYSCALL`, `UNKNOWN[1334]`, `1300`
+    uint32_t text               # offset of `type=` in the line
+    uint32_t stamp              # offset of `msg=audit(`
+    uint32_t stamp_len          # through the `)`
+    uint32_t body               # offset of the first byte after `): `
+
+
+cdef inline Span span_of(const uint8_t *ptr, Py_ssize_t len) noexcept nogil:
+    cdef Span s
+    s.ptr = ptr
+    s.len = len
+    return s
+
+
+cdef inline bint span_is(Span s, const char *text, Py_ssize_t len) noexcept nogil:
+    return s.len == len and memcmp(s.ptr, text, <size_t>len) == 0
+
+
+cdef inline bint span_starts(Span s, const char *text, Py_ssize_t len) noexcept nogil:
+    return s.len >= len and memcmp(s.ptr, text, <size_t>len) == 0
+
+
+cdef inline bint ends_text(Span s, const char *text, Py_ssize_t len) noexcept nogil:
+    return s.len >= len and memcmp(s.ptr + s.len - len, text, <size_t>len) == 0
+
+
+cdef inline uint32_t span_hash(Span s) noexcept nogil:
+    # FNV-1a, never 0: 0 says "none" wherever a hash is kept.
+    cdef uint32_t h = 2166136261u
+    cdef Py_ssize_t i
+    for i in range(s.len):
+        h = (h ^ s.ptr[i]) * 16777619u
+    return h if h else 1u
+
+
+cdef inline Py_ssize_t span_find(Span s, uint8_t c, Py_ssize_t start) noexcept nogil:
+    # Index of c in s at or after start, or -1.
+    cdef const uint8_t *p
+    if start >= s.len:
+        return -1
+    p = <const uint8_t *>memchr(s.ptr + start, c, <size_t>(s.len - start))
+    return -1 if p is NULL else p - s.ptr
+
+
+cdef inline int64_t digits(const uint8_t **cursor, const uint8_t *end, int count_max) noexcept nogil:
+    # A decimal number of 1..count_max digits at the cursor, which moves behind it; -1 when there is none.
+    # count_max of 18 or less cannot overflow.
+    cdef const uint8_t *p = cursor[0]
+    cdef int64_t value = 0
+    cdef int n = 0
+    while p < end and n < count_max and p[0] >= c'0' and p[0] <= c'9':
+        value = value * 10 + (p[0] - c'0')
+        p += 1
+        n += 1
+    cursor[0] = p
+    return value if n else -1
+
+
+cdef inline int64_t span_int(Span s) noexcept nogil:
+    # The whole span as a decimal number, or -1: a number that is negative, hex or cut counts as none.
+    cdef const uint8_t *p = s.ptr
+    cdef int64_t value = digits(&p, s.ptr + s.len, 18)
+    return value if p == s.ptr + s.len else -1
+
+
+cdef inline int hex_digit(uint8_t c) noexcept nogil:
+    # Value of a hex digit, -1 for any other byte. The kernel writes upper case only; both are read.
+    if c'0' <= c <= c'9':
+        return c - c'0'
+    c |= 0x20
+    if c'a' <= c <= c'f':
+        return c - c'a' + 10
+    return -1
+
+
+cdef inline bint is_hex(Span s) noexcept nogil:
+    # An even number of hex digits, at least two: how the kernel writes text that needs encoding.
+    cdef Py_ssize_t i
+    if s.len < 2 or s.len & 1:
+        return False
+    for i in range(s.len):
+        if hex_digit(s.ptr[i]) < 0:
+            return False
+    return True
+
+
+cdef inline void unhex(Span s, uint8_t *out) noexcept nogil:
+    # Decode s, which is_hex(), into s.len / 2 bytes that the caller owns.
+    cdef Py_ssize_t i
+    for i in range(s.len // 2):
+        out[i] = <uint8_t>(hex_digit(s.ptr[2 * i]) << 4 | hex_digit(s.ptr[2 * i + 1]))
+
+
+cdef inline int read_header(Span line, Header *h) noexcept nogil:
+    # Read `[node=N ]type=NAME [msg=]audit(S.MS:SEQ): ` at the start of a line; 0, or a ScanError.
+    cdef const uint8_t *p = line.ptr
+    cdef const uint8_t *end = line.ptr + line.len
+    cdef const uint8_t *q
+    cdef int64_t number
+    h.node = 0
+    if line.len > 5 and memcmp(p, b"node=", 5) == 0:
+        q = <const uint8_t *>memchr(p, c' ', <size_t>line.len)
+        if q is NULL:
+            return SCAN_NOT_A_RECORD
+        h.node = span_hash(span_of(p + 5, q - p - 5))
+        p = q + 1
+    if end - p < 6 or memcmp(p, b"type=", 5) != 0:
+        return SCAN_NOT_A_RECORD
+    h.text = <uint32_t>(p - line.ptr)
+    p += 5
+    q = <const uint8_t *>memchr(p, c' ', <size_t>min(end - p, <Py_ssize_t>TYPE_NAME_BYTES_MAX + 1))
+    if q is NULL or q == p:
+        return SCAN_NOT_A_RECORD
+    h.name = span_of(p, q - p)
+    p = q + 1
+    h.stamp = <uint32_t>(p - line.ptr)
+    if end - p > 4 and memcmp(p, b"msg=", 4) == 0:
+        p += 4
+    if end - p < 12 or memcmp(p, b"audit(", 6) != 0:
+        return SCAN_BAD_STAMP
+    p += 6
+    number = digits(&p, end, 12)
+    if number < 0 or p >= end or p[0] != c'.':
+        return SCAN_BAD_STAMP
+    h.ts_ms = <uint64_t>number * 1000
+    p += 1
+    number = digits(&p, end, 3)
+    if number < 0 or p >= end or p[0] != c':':
+        return SCAN_BAD_STAMP
+    h.ts_ms += <uint64_t>number
+    p += 1
+    number = digits(&p, end, 10)
+    if number < 0 or number > 0xFFFFFFFFLL or p >= end or p[0] != c')':
+        return SCAN_BAD_STAMP
+    h.seq = <uint32_t>number
+    p += 1
+    h.stamp_len = <uint32_t>(p - line.ptr) - h.stamp
+    if p >= end or p[0] != c':':
+        return SCAN_BAD_STAMP
+    p += 1
+    while p < end and p[0] == c' ':
+        p += 1
+    h.body = <uint32_t>(p - line.ptr)
+    return 0
+
+
+cdef inline bint is_tail_mark(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # The 0x1D before the names that auditd adds (log_format = ENRICHED); rsyslog writes it as `#035`.
+    return p[0] == 0x1D or (p[0] == c'#' and end - p >= 4 and memcmp(p, b"#035", 4) == 0)
+
+
+cdef inline bint next_field(const uint8_t **cursor, const uint8_t *end, Span *key, Span *value) noexcept nogil:
+    # The next `key=value` at the cursor, which moves behind it; False at the end.
+    # A value is `"…"` or `'…'` through its closing quote, or everything up to the next blank: the kernel's own
+    # quoting, which writes text that holds a `"`, a blank or a control byte in hex instead. Words without `=`
+    # (`avc:  denied  { read }`) are passed over. The spans keep their quotes.
+    cdef const uint8_t *p = cursor[0]
+    cdef const uint8_t *start = p
+    cdef const uint8_t *q
+    while True:
+        while p < end and (p[0] == c' ' or p[0] == 0x1D):
+            p += 1
+        if p >= end:
+            cursor[0] = end
+            return False
+        if p[0] == c'#' and is_tail_mark(p, end):
+            p += 4
+        start = p
+        while p < end and p[0] != c'=' and p[0] != c' ' and p[0] != 0x1D:
+            p += 1
+        if p < end and p[0] == c'=':
+            if p != start:
+                break
+            p += 1
+    key[0] = span_of(start, p - start)
+    p += 1
+    start = p
+    if p < end and (p[0] == c'"' or p[0] == c"'"):
+        q = <const uint8_t *>memchr(p + 1, p[0], <size_t>(end - p - 1))
+        if q is not NULL:
+            value[0] = span_of(start, q + 1 - start)
+            cursor[0] = q + 1
+            return True
+    while p < end and p[0] != c' ' and p[0] != 0x1D and p[0] != c'"' and p[0] != c"'" and not (
+            p[0] == c'#' and is_tail_mark(p, end)):
+        p += 1
+    value[0] = span_of(start, p - start)
+    cursor[0] = p
+    return True
+
+
+cdef inline Span unquoted(Span s) noexcept nogil:
+    # The span without the quotes around it, where it has them.
+    if s.len >= 2 and (s.ptr[0] == c'"' or s.ptr[0] == c"'") and s.ptr[s.len - 1] == s.ptr[0]:
+        return span_of(s.ptr + 1, s.len - 2)
+    return s

@@ -1,0 +1,634 @@
+# The line scanner of sshd's messages: every limit, struct and leaf. The .pyx has the bodies.
+#
+# Ownership: the caller of scan() owns the bytes read until it returns; the scanner owns a copy of an unfinished
+# last line; spans point into either for the time of one line; everything Python gets is a copy.
+# Leaves are noexcept nogil, take pointers and ints, and return NULL or a negative code when there is no match.
+
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcmp, memcpy, memset
+
+from audito._scan cimport Span, digits, hex_digit, span_of
+
+cdef enum:
+    LINE_BYTES_MAX = 8192       # sshd's own limit is 500 for syslog, 1,024 for -E; envelopes come on top
+    JSON_BYTES_MAX = 65536      # a journal entry as JSON has some 30 fields around its message
+    FIELDS_MAX = 16             # of a row; tables/sshd.py checks it
+    HEAD_COUNT = 7              # entries of a result before its fields
+    MEANING_MAX = 32            # fields that logins.py asks for, all rows together
+    FREE_MAX = 4                # free fields of a row; likewise
+    ADDR_BYTES_MAX = 64         # 39 for IPv6, with an interface's name of 15, fits
+    REPEAT_MAX = 1024           # events for one "message repeated N times"; more are counted, not written
+    SAMPLES_MAX = 64            # lines not read that one scan hands over when nobody asked for all of them
+    SEEN_SLOTS = 256            # ids given last, to tell equal lines of one moment apart; a power of two
+    MESSAGE_BYTES = 500         # log.c's "%.500s": a message of this length may have been longer
+    STDERR_BYTES_MIN = 1000     # sshd -E cuts at a buffer of 1,024 instead
+    BUCKETS = 256               # of the index by a message's first four bytes; a power of two
+    PID_MAX = 4194304           # the kernel's PID_MAX_LIMIT: a greater number is no pid
+
+cdef enum Kind:
+    KIND_LITERAL = 0
+    KIND_ADDR = 1
+    KIND_HOST = 2
+    KIND_PORT = 3
+    KIND_INT = 4
+    KIND_DECIMAL = 5
+    KIND_WORD = 6
+    KIND_TYPE = 7
+    KIND_FP = 8
+    KIND_METHOD = 9
+    KIND_GSSAPI = 10
+    KIND_PROTO = 11
+    KIND_NAME = 12
+
+cdef enum Form:
+    FORM_PIPE = 0               # PID MESSAGE
+    FORM_SYSLOG = 1             # RFC 3164, ISO 8601, RFC 5424; or bare, as sshd -E writes it
+    FORM_JOURNAL = 2            # REALTIME_USEC PID TRUST MESSAGE
+    FORM_JSON = 3               # journalctl -o json
+    FORM_AUTO = 4               # not decided yet
+
+cdef enum Cut:
+    CUT_NONE = 0
+    CUT_TAIL = 1                # at sshd's limit, the last free field takes all that is there
+    CUT_ONLY = 2                # the variant is for lines at that limit and no others
+    CUT_OPEN = 3                # the beginning of another row, for lines cut elsewhere
+
+cdef enum Turn:                 # variants of a turn are tried when those of the turns before read nothing
+    TURN_FIRST = 0
+    TURN_FIELD = 1              # that begin with a field
+    TURN_LAST = 2               # of rows in general terms
+    TURN_CUT = 3                # for cut lines and no others
+    TURNS = 4
+
+cdef enum Flag:
+    FLAG_TIMED = 1              # the line carried a time of its own
+    FLAG_TRUSTED = 2            # the transport vouches for it
+    FLAG_CUT = 4                # read as a line that sshd cut
+    FLAG_AMBIGUOUS = 8          # it reads in two ways, and what stands in doubt was left out
+
+cdef enum Reject:               # why a line gave nothing; negative, as leaves return it
+    REJECT_BLANK = -1
+    REJECT_OTHER = -2           # another program's line in a syslog file
+    REJECT_ENVELOPE = -3        # neither time nor tag where there have to be some
+    REJECT_LONG = -4
+    REJECT_UNMATCHED = -5       # sshd's, and no row knows it
+    REJECT_DEBUG = -6           # sshd's own debugging
+    REJECT_FORGED = -7          # a journal entry that is not sshd's own
+
+
+# One step of a segment: a literal, or a strict field of the row.
+cdef struct Step:
+    uint8_t kind
+    int8_t field                # -1 for a literal
+    uint16_t len
+    const uint8_t *text         # of a literal; lives as long as the scanner
+
+
+cdef struct Segment:
+    Step *steps
+    int32_t count
+
+
+# One reading of a row: segment, free field, segment, …, segment.
+cdef struct Variant:
+    uint16_t row
+    uint8_t known               # a bit for each free field that is no peer's to choose: it ends at the first place
+    uint8_t cut
+    int32_t number
+    int32_t free_count
+    int8_t free[FREE_MAX]
+    Segment segments[FREE_MAX + 1]
+    Variant *next               # in its bucket, in the order of the rows
+
+
+# A line as one variant reads it. A span means something where its bit of `read` is set.
+cdef struct Match:
+    const Variant *variant
+    const uint8_t *end          # of the first free field: what readings are compared by
+    uint32_t read
+    uint8_t flags
+    Span spans[FIELDS_MAX]
+
+
+# A line without its envelope.
+cdef struct Entry:
+    Span message
+    int64_t time_us
+    int64_t pid                 # 0: none, or no number
+    int8_t digits               # of the time's fraction, 0 to 6
+    uint8_t flags
+    bint rsyslog                # rsyslog was on its way, and escaped control bytes
+
+
+cdef struct Seen:
+    uint64_t hash
+    uint32_t count
+
+
+cdef extern from *:
+    """
+    static const uint64_t BLAKE2_IV[8] = {
+        0x6a09e667f3bcc908u, 0xbb67ae8584caa73bu, 0x3c6ef372fe94f82bu, 0xa54ff53a5f1d36f1u,
+        0x510e527fade682d1u, 0x9b05688c2b3e6c1fu, 0x1f83d9abfb41bd6bu, 0x5be0cd19137e2179u,
+    };
+    static const uint8_t BLAKE2_SIGMA[160] = {
+        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+        14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3,
+        11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4,
+        7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8,
+        9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13,
+        2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9,
+        12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11,
+        13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10,
+        6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5,
+        10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0,
+    };
+    """
+    const uint64_t BLAKE2_IV[8]
+    const uint8_t BLAKE2_SIGMA[160]
+
+
+# Bit KIND of CLASS[byte]: the byte may stand in a field of that kind.
+cdef uint16_t CLASS[256]
+
+
+# Fields: is this span one of that kind?
+
+cdef inline bint is_ipv4(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    cdef int part
+    cdef int64_t value
+    cdef const uint8_t *start
+    for part in range(4):
+        start = p
+        value = digits(&p, end, 3)
+        if value < 0 or value > 255 or (p - start > 1 and start[0] == c'0'):
+            return False
+        if part < 3:
+            if p >= end or p[0] != c'.':
+                return False
+            p += 1
+    return p == end
+
+
+cdef inline bint is_ipv6(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # RFC 4291 text, up to eight groups, one "::", an IPv4 address as the last two; then %scope (getnameinfo).
+    cdef int groups = 0
+    cdef bint gap = False
+    cdef int n
+    cdef const uint8_t *scope = <const uint8_t *>memchr(p, c'%', <size_t>(end - p))
+    if scope is not NULL:
+        if end - scope < 2:
+            return False
+        end = scope
+    if end - p >= 2 and p[0] == c':' and p[1] == c':':
+        gap = True
+        p += 2
+    while p < end:
+        n = 0
+        while p + n < end and n < 5 and hex_digit(p[n]) >= 0:
+            n += 1
+        if n and p + n < end and p[n] == c'.':
+            return groups <= 6 and (gap or groups == 6) and is_ipv4(p, end)
+        if n < 1 or n > 4 or groups == 8:
+            return False
+        groups += 1
+        p += n
+        if p == end:
+            break
+        if p[0] != c':':
+            return False
+        p += 1
+        if p == end:
+            return False
+        if p[0] == c':':
+            if gap:
+                return False
+            gap = True
+            p += 1
+    return groups <= 7 if gap else groups == 8
+
+
+cdef inline bint is_addr(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # UNKNOWN is what sshd writes where the connection is no socket of a known family (inetd, vsock).
+    if end - p < 2 or end - p > ADDR_BYTES_MAX:
+        return False
+    if end - p == 7 and memcmp(p, b"UNKNOWN", 7) == 0:
+        return True
+    if memchr(p, c':', <size_t>(end - p)) is NULL:
+        return is_ipv4(p, end)
+    return is_ipv6(p, end)
+
+
+cdef inline bint is_host(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    if is_addr(p, end):
+        return True
+    while p < end:
+        if p[0] == c':' or p[0] == c'%' or p[0] == c'@':
+            return False
+        p += 1
+    return True
+
+
+cdef inline bint is_port(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    return end - p <= 5 and p[0] != c'0' and digits(&p, end, 5) <= 65535
+
+
+cdef inline bint is_fp(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # HASH:digest, or up to 6.7 bare hex pairs with colons between, or what sshd prints for no key at all.
+    cdef const uint8_t *colon
+    cdef const uint8_t *q = p
+    if end - p == 6 and memcmp(p, b"(null)", 6) == 0:
+        return True
+    colon = <const uint8_t *>memchr(p, c':', <size_t>(end - p))
+    if colon is NULL or colon + 1 >= end or memchr(p, c'(', <size_t>(end - p)) is not NULL:
+        return False
+    if colon - p >= 3:
+        while q < colon and CLASS[q[0]] & (1 << KIND_TYPE):
+            q += 1
+        return q == colon
+    while end - p >= 2 and hex_digit(p[0]) >= 0 and hex_digit(p[1]) >= 0:
+        if end - p == 2:
+            return True
+        if p[2] != c':':
+            return False
+        p += 3
+    return False
+
+
+cdef inline bint is_kind(int kind, const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # Bytes p to end are of the kind's class already, and at least one.
+    if kind == KIND_ADDR:
+        return is_addr(p, end)
+    if kind == KIND_HOST:
+        return is_host(p, end)
+    if kind == KIND_PORT:
+        return is_port(p, end)
+    if kind == KIND_INT:
+        return end - p <= 20
+    if kind == KIND_FP:
+        return is_fp(p, end)
+    if kind == KIND_PROTO:
+        return end - p == 4 and memcmp(p, b"ssh", 3) == 0 and (p[3] == c'1' or p[3] == c'2')
+    if kind == KIND_GSSAPI:
+        return end - p > 7 and memcmp(p, b"gssapi-", 7) == 0
+    return True
+
+
+# Times.
+
+cdef inline int64_t days_from_civil(int64_t y, int64_t m, int64_t d) noexcept nogil:
+    # Days since 1970-01-01 of a Gregorian date; years begin in March, so that the leap day is the last.
+    cdef int64_t era, yoe, doy
+    y -= m <= 2
+    era = y // 400
+    yoe = y - era * 400
+    doy = (153 * (m + (-3 if m > 2 else 9)) + 2) // 5 + d - 1
+    return era * 146097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719468
+
+
+cdef inline int64_t floor_div(int64_t a, int64_t b) noexcept nogil:
+    # Towards minus infinity, for b > 0: times before 1970 have days, too.
+    return a // b - (a % b < 0)
+
+
+cdef inline void write_digits(uint8_t *out, int64_t value, int count) noexcept nogil:
+    # The last `count` digits of a number that is not negative.
+    while count:
+        count -= 1
+        out[count] = <uint8_t>(c'0' + value % 10)
+        value //= 10
+
+
+cdef inline Py_ssize_t write_time(uint8_t *out, int64_t time_us, int digit_count) noexcept nogil:
+    # 2023-03-17T13:37:01.952459Z with `digit_count` digits of its fraction; returns the length, 27 at most.
+    # The inverse of days_from_civil(): years of 400 years' cycles begin in March.
+    cdef int64_t seconds = floor_div(time_us, 1000000)
+    cdef int64_t fraction = time_us - seconds * 1000000
+    cdef int64_t days = floor_div(seconds, 86400)
+    cdef int64_t era, doe, yoe, doy, mp, month
+    seconds -= days * 86400
+    days += 719468
+    era = floor_div(days, 146097)
+    doe = days - era * 146097
+    yoe = (doe - doe // 1460 + doe // 36524 - doe // 146096) // 365
+    doy = doe - (365 * yoe + yoe // 4 - yoe // 100)
+    mp = (5 * doy + 2) // 153
+    month = mp + 3 if mp < 10 else mp - 9
+    memcpy(out, b"YYYY-MM-DDTHH:MM:SS.ffffff", 26)
+    write_digits(out, yoe + era * 400 + (month <= 2), 4)
+    write_digits(out + 5, month, 2)
+    write_digits(out + 8, doy - (153 * mp + 2) // 5 + 1, 2)
+    write_digits(out + 11, seconds // 3600, 2)
+    write_digits(out + 14, seconds // 60 % 60, 2)
+    write_digits(out + 17, seconds % 60, 2)
+    write_digits(out + 20, fraction, 6)
+    if digit_count:
+        out[20 + digit_count] = c'Z'
+        return 21 + digit_count
+    out[19] = c'Z'
+    return 20
+
+
+cdef inline Py_ssize_t write_int(uint8_t *out, int64_t value) noexcept nogil:
+    # Decimal text of a number; returns its length, 20 at most.
+    cdef uint8_t reverse[20]
+    cdef uint64_t rest = <uint64_t>(-value) if value < 0 else <uint64_t>value
+    cdef Py_ssize_t n = 0
+    cdef Py_ssize_t start = 0
+    if value < 0:
+        out[0] = c'-'
+        start = 1
+    while True:
+        reverse[n] = <uint8_t>(c'0' + rest % 10)
+        rest //= 10
+        n += 1
+        if not rest:
+            break
+    while n:
+        n -= 1
+        out[start] = reverse[n]
+        start += 1
+    return start
+
+
+cdef inline bint read_byte(const uint8_t **cursor, const uint8_t *end, uint8_t c) noexcept nogil:
+    if cursor[0] < end and cursor[0][0] == c:
+        cursor[0] += 1
+        return True
+    return False
+
+
+cdef inline int64_t read_two(const uint8_t **cursor, const uint8_t *end, int64_t most) noexcept nogil:
+    # Exactly two digits, at most `most`, or -1.
+    cdef const uint8_t *start = cursor[0]
+    cdef int64_t value = digits(cursor, end, 2)
+    return value if cursor[0] - start == 2 and value <= most else -1
+
+
+cdef inline int64_t read_clock(const uint8_t **cursor, const uint8_t *end) noexcept nogil:
+    # HH:MM:SS as seconds, or -1. 60 is a leap second.
+    cdef int64_t h, m, s
+    h = read_two(cursor, end, 23)
+    if h < 0 or not read_byte(cursor, end, c':'):
+        return -1
+    m = read_two(cursor, end, 59)
+    if m < 0 or not read_byte(cursor, end, c':'):
+        return -1
+    s = read_two(cursor, end, 60)
+    return -1 if s < 0 else h * 3600 + m * 60 + s
+
+
+cdef inline int64_t read_fraction(const uint8_t **cursor, const uint8_t *end, int8_t *count) noexcept nogil:
+    # `.digits` as microseconds; *count is how many were written, six at most: what is finer is dropped.
+    cdef int64_t us = 0
+    cdef int n = 0
+    if not read_byte(cursor, end, c'.'):
+        return 0
+    while cursor[0] < end and c'0' <= cursor[0][0] <= c'9':
+        if n < 6:
+            us = us * 10 + cursor[0][0] - c'0'
+            n += 1
+        cursor[0] += 1
+    count[0] = <int8_t>n
+    while n < 6:
+        us *= 10
+        n += 1
+    return us
+
+
+cdef inline bint read_iso(const uint8_t **cursor, const uint8_t *end, Entry *entry) noexcept nogil:
+    # 2024-07-09T15:00:29.099504+02:00, through its zone. Without a zone it is no time that we could know.
+    cdef const uint8_t *p = cursor[0]
+    cdef int64_t y, m, d, clock, us, h, minutes
+    cdef int sign = 1
+    y = digits(&p, end, 4)
+    if p - cursor[0] != 4 or not read_byte(&p, end, c'-'):
+        return False
+    m = read_two(&p, end, 12)
+    if m < 1 or not read_byte(&p, end, c'-'):
+        return False
+    d = read_two(&p, end, 31)
+    if d < 1 or not (read_byte(&p, end, c'T') or read_byte(&p, end, c' ')):
+        return False
+    clock = read_clock(&p, end)
+    if clock < 0:
+        return False
+    entry.digits = 0
+    us = read_fraction(&p, end, &entry.digits)
+    minutes = 0
+    if not read_byte(&p, end, c'Z'):
+        if read_byte(&p, end, c'-'):
+            sign = -1
+        elif not read_byte(&p, end, c'+'):
+            return False
+        h = read_two(&p, end, 23)
+        read_byte(&p, end, c':')
+        minutes = read_two(&p, end, 59)
+        if h < 0 or minutes < 0:
+            return False
+        minutes += h * 60
+    entry.time_us = ((days_from_civil(y, m, d) * 1440 - sign * minutes) * 60 + clock) * 1000000 + us
+    entry.flags |= FLAG_TIMED
+    cursor[0] = p
+    return True
+
+
+# Text: what was escaped on the way is undone once the line was read.
+
+cdef inline int octal(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # Three octal digits as a byte, or -1.
+    if end - p < 3 or not (c'0' <= p[0] <= c'3' and c'0' <= p[1] <= c'7' and c'0' <= p[2] <= c'7'):
+        return -1
+    return (p[0] - c'0') << 6 | (p[1] - c'0') << 3 | (p[2] - c'0')
+
+
+cdef inline int c_escape(uint8_t c) noexcept nogil:
+    # What vis(3)'s VIS_CSTYLE means by a letter, or -1.
+    if c == c'n':
+        return 10
+    if c == c't':
+        return 9
+    if c == c'r':
+        return 13
+    if c == c'\\':
+        return 92
+    if c == c'b':
+        return 8
+    if c == c'a':
+        return 7
+    if c == c'v':
+        return 11
+    if c == c'f':
+        return 12
+    if c == c's':
+        return 32
+    if c == c'0':
+        return 0
+    return -1
+
+
+cdef inline Py_ssize_t undo_rsyslog(const uint8_t *p, const uint8_t *end, uint8_t *out) noexcept nogil:
+    # `#ooo` for a control byte. rsyslog does not escape a `#` that was there before: `#101` stays.
+    cdef Py_ssize_t n = 0
+    cdef int c
+    while p < end:
+        c = octal(p + 1, end) if p[0] == c'#' else -1
+        if c >= 0 and (c < 32 or c == 127):
+            out[n] = <uint8_t>c
+            p += 4
+        else:
+            out[n] = p[0]
+            p += 1
+        n += 1
+    return n
+
+
+cdef inline Py_ssize_t undo_vis(const uint8_t *p, const uint8_t *end, uint8_t *out) noexcept nogil:
+    # log.c's strnvis(VIS_CSTYLE|VIS_NL|VIS_TAB|VIS_OCTAL). out may be p. An escape that a cut left half stays.
+    cdef Py_ssize_t n = 0
+    cdef int c
+    while p < end:
+        c = -1
+        if p[0] == c'\\' and end - p > 1:
+            c = octal(p + 1, end)
+            if c >= 0:
+                p += 4
+            else:
+                c = c_escape(p[1])
+                if c >= 0:
+                    p += 2
+        if c < 0:
+            c = p[0]
+            p += 1
+        out[n] = <uint8_t>c
+        n += 1
+    return n
+
+
+# BLAKE2b of 16 bytes without a key (RFC 7693), for ids: one block holds a usual line, where SHA-1 takes two slow ones.
+
+cdef inline uint64_t rotr(uint64_t x, int n) noexcept nogil:
+    return (x >> n) | (x << (64 - n))
+
+
+cdef inline void blake2_mix(uint64_t *v, int a, int b, int c, int d, uint64_t x, uint64_t y) noexcept nogil:
+    v[a] += v[b] + x
+    v[d] = rotr(v[d] ^ v[a], 32)
+    v[c] += v[d]
+    v[b] = rotr(v[b] ^ v[c], 24)
+    v[a] += v[b] + y
+    v[d] = rotr(v[d] ^ v[a], 16)
+    v[c] += v[d]
+    v[b] = rotr(v[b] ^ v[c], 63)
+
+
+cdef inline void blake2_block(uint64_t *h, const uint8_t *p, uint64_t count, bint last) noexcept nogil:
+    # 128 bytes at p; count: how many bytes of the message there are with these. Little-endian, as all we build for is.
+    cdef uint64_t v[16]
+    cdef uint64_t m[16]
+    cdef const uint8_t *s
+    cdef int i
+    memcpy(m, p, 128)
+    for i in range(8):
+        v[i] = h[i]
+        v[i + 8] = BLAKE2_IV[i]
+    v[12] ^= count
+    if last:
+        v[14] = ~v[14]
+    for i in range(12):
+        s = BLAKE2_SIGMA + 16 * (i if i < 10 else i - 10)
+        blake2_mix(v, 0, 4, 8, 12, m[s[0]], m[s[1]])
+        blake2_mix(v, 1, 5, 9, 13, m[s[2]], m[s[3]])
+        blake2_mix(v, 2, 6, 10, 14, m[s[4]], m[s[5]])
+        blake2_mix(v, 3, 7, 11, 15, m[s[6]], m[s[7]])
+        blake2_mix(v, 0, 5, 10, 15, m[s[8]], m[s[9]])
+        blake2_mix(v, 1, 6, 11, 12, m[s[10]], m[s[11]])
+        blake2_mix(v, 2, 7, 8, 13, m[s[12]], m[s[13]])
+        blake2_mix(v, 3, 4, 9, 14, m[s[14]], m[s[15]])
+    for i in range(8):
+        h[i] ^= v[i] ^ v[i + 8]
+
+
+cdef inline void blake2(const uint8_t *p, Py_ssize_t n, uint8_t *digest) noexcept nogil:
+    cdef uint64_t h[8]
+    cdef uint8_t tail[128]
+    cdef uint64_t count = 0
+    memcpy(h, BLAKE2_IV, 64)
+    h[0] ^= 0x01010010u  # depth 1, fanout 1, no key, 16 bytes
+    while n > 128:
+        count += 128
+        blake2_block(h, p, count, False)
+        p += 128
+        n -= 128
+    memset(tail, 0, sizeof(tail))
+    memcpy(tail, p, <size_t>n)
+    blake2_block(h, tail, count + <uint64_t>n, True)
+    memcpy(digest, h, 16)
+
+
+cdef class Scanner:
+    # Configuration, fixed from __cinit__ on
+    cdef tuple _row_fields      # names of each row's fields
+    cdef list _words            # by variant: what each field of the row is where the variant alone says it
+    cdef list _literals         # owns the bytes that Step.text points to
+    cdef bytes _wanted          # by row: 1 where more than its number is wanted
+    cdef bytes _vis             # by row: 1 where sshd's own escapes are to be undone
+    cdef int32_t _meaning       # fields that a result has, in this order …
+    cdef int8_t *_places        # … and where each row has them, -1 for not at all; MEANING_MAX a row
+    cdef object _minute         # (month, day, hour, minute, now_us) -> µs since the epoch, or -1
+    cdef object _entry          # a journal entry's JSON -> (time_us, pid, trusted, message), or None
+    cdef uint8_t _namespace[16]
+    cdef bint _keep_all         # hand over every line not read, not only samples
+    cdef Variant *_variants
+    cdef Step *_steps
+    cdef int32_t _variant_count
+    cdef Variant *_buckets[TURNS][BUCKETS]
+    cdef Variant *_anywhere[TURNS]  # variants that begin with a field
+
+    # State from one scan to the next
+    #   0 .. _used    bytes of the unfinished line that are kept
+    #   _pending      all bytes of it, also those skipped past the limit
+    cdef uint8_t *_line
+    cdef Py_ssize_t _used
+    cdef Py_ssize_t _pending
+    cdef int _form              # what FORM_AUTO turned out to be
+    cdef bint _enveloped        # a syslog line with time and tag came: bare ones are none of sshd's any more
+    cdef bytes _message         # owns the message of the journal entry at hand
+    cdef uint8_t *_scratch      # what an id is made from
+    cdef Seen _seen[SEEN_SLOTS]
+    cdef int64_t _minute_key
+    cdef int64_t _minute_us
+    cdef int64_t _logged_us
+    cdef int _logged_digits
+    cdef str _logged
+
+    # What one scan gives
+    cdef list _out
+    cdef list _rejected
+
+    # Counters, monotonic
+    cdef uint64_t _lines
+    cdef uint64_t _rejects[8]
+    cdef uint64_t _ambiguous
+    cdef uint64_t _cut
+    cdef uint64_t _repeated
+    cdef uint64_t *_row_hits
+
+    cdef int _compile(self, object grammar) except -1
+    cdef int _compile_variant(self, Variant *variant, object source, Step **steps) except -1
+    cdef void _keep(self, const uint8_t *p, Py_ssize_t n) noexcept
+    cdef int _scan_kept(self, int form, int64_t now_us) except -1
+    cdef int _scan_line(self, const uint8_t *ptr, Py_ssize_t len, int form, int64_t now_us) except -1
+    cdef int _read_entry(self, Span line, int form, int64_t now_us, Entry *entry) except -100
+    cdef int _read_syslog(self, Span line, Entry *entry, int64_t now_us) except -100
+    cdef bint _read_rfc3164_time(
+        self, const uint8_t **cursor, const uint8_t *end, int month, Entry *entry, int64_t now_us
+    ) except -1
+    cdef int _read_json(self, Span line, Entry *entry) except -100
+    cdef int _scan_entry(self, Entry *entry) except -1000
+    cdef bint _match(self, Span message, bint cut, Match *best) noexcept
+    cdef object _result(self, Entry *entry, Match *match, uint32_t repeat)
+    cdef object _field(self, Match *match, int field, bint rsyslog)
+    cdef str _logged_at(self, int64_t time_us, int digit_count)
+    cdef str _audit_id(self, Entry *entry)
+    cdef int _reject(self, Span line, Span message, int code) except -1

@@ -1,0 +1,463 @@
+"""The core without I/O: bytes in, event lines out. Replays, tests, benches and the daemon all drive this.
+
+Time enters as an argument, so that the same input gives the same bytes every time. How a login line finds
+its audit session (design, section 4): both carry the pid of sshd's monitor process. Either may come first;
+the first binding wins. The compiled half holds a session's events until it is told who the session is.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from audito import events
+from audito._fastparse import AuditStream, Sessions
+from audito.errors import StateError
+from audito.logins import Buffer, LoginRecord, Logins
+from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
+from audito.tables.record_types import RECORD_TYPES
+
+LOGINS_PENDING_MAX = 65_536
+"""Login lines that wait for their session; past that the oldest is given up (and counted)."""
+
+JOIN_SLACK_MS = 2_000
+"""How much earlier than its login line a LOGIN record may be stamped: two clocks read on one host, one by a logger."""
+
+CONFLICT_DELAY_MS = 2_000
+"""How long a second claim on a bound session may turn out to be a new session's, whose LOGIN is still to come."""
+
+SESSION_BOUND, SESSION_KERNEL = 3, 4  # as SessionState in _fastparse.pxd has them
+USER_START = RECORD_TYPES["USER_START"]
+
+Reject = Callable[[bytes, str], None]
+_encoder = msgspec.json.Encoder()
+
+
+class CoreSettings(Struct, frozen=True, kw_only=True):
+    """What the core has to know of its host. ``join_window_ms``: how long a session waits for its login line."""
+
+    host: str
+    machine_id: str
+    boot_id: str
+    event_types: tuple[str, ...] = events.EVENT_TYPES
+    join_window_ms: int = 120_000
+    session_count_max: int = 131_072
+
+
+class PendingLogin(Struct, eq=False):
+    """A login line that has no session yet, or that claims one that is bound.
+
+    ``time_ms``: of the line; ``timed``: the line itself says it, zone and all. ``seen_ms``: wall clock when it
+    came, 0 in a replay. ``source``, ``subjects``: as JSON, encoded once.
+    """
+
+    pid: int
+    time_ms: int
+    timed: bool
+    seen_ms: int
+    source: Raw
+    subjects: Raw
+    contested: bool = False
+    settled: bool = False
+
+
+class CoreState(Struct):
+    """What the core remembers across a restart. ``identities``: slot to (audit id, source, subjects)."""
+
+    sessions: list[tuple[int, ...]]
+    identities: dict[int, tuple[str, Raw, Raw]]
+    pending: list[PendingLogin]
+    sshd_clock_ms: int
+
+
+class Core:
+    """Joins one host's sshd lines and audit records. Not thread safe.
+
+    Offsets are bytes fed since the stream's base. Errors: none for any input; ``load`` raises StateError.
+    """
+
+    def __init__(self, settings: CoreSettings, reject: Reject | None = None) -> None:
+        self.settings = settings
+        self._target = Raw(_encoder.encode(events.Target(settings.host, settings.machine_id)))
+        self._types = frozenset(settings.event_types)
+        self._builder = ActionBuilder(rules(), actions="UserAction" in self._types, logouts="UserLogout" in self._types)
+        self._sessions = Sessions(settings.session_count_max)
+        self._audit = AuditStream(
+            self._sessions, self._builder, type_rows(), reject=reject, opened=self._session_opened
+        )
+        self._logins = Logins(
+            host=settings.host, machine_id=settings.machine_id, boot_id=settings.boot_id, reject=reject
+        )
+        self._pending: dict[int, list[PendingLogin]] = {}
+        self._pending_order: deque[PendingLogin] = deque()
+        self._contested: deque[PendingLogin] = deque()
+        self._written: list[Any] = []
+        self._sshd_base = self._sshd_fed = 0
+        self._sshd_clock_ms = 0
+        self._now_ms = self._audit_now_ms = self._sshd_now_ms = 0
+        self._counts = dict.fromkeys(
+            ("joins_pid", "joins_kernel", "joins_late", "conflicts", "logins_repeated", "logins_without_session"), 0
+        )
+
+    # -------------------------------------------------------------------------------- input
+
+    def feed_audit(self, data: Buffer) -> None:
+        """Take audit records as they were read; a line may be split anywhere."""
+        self._audit.feed(data)
+        self._collect()
+        self._expire()
+
+    def feed_sshd(self, data: Buffer, format: str, now_us: int) -> None:
+        """Take sshd lines. ``now_us``: the time of lines that carry none."""
+        self._sshd_fed += memoryview(data).nbytes
+        self._take_logins(self._logins.feed(data, format, now_us))
+
+    def tick(self, now_ms: int, *, audit_idle: bool = True, sshd_idle: bool = True) -> None:
+        """Let wall time pass, live only; about once a second.
+
+        ``audit_idle``, ``sshd_idle``: that source was just read to its end, so nothing older than ``now_ms`` is
+        still to come from it. Only then does the wall clock count for what waits for that side.
+        """
+        self._now_ms = now_ms
+        if audit_idle:
+            self._audit_now_ms = now_ms
+            self._audit.tick(now_ms)
+        if sshd_idle:
+            self._sshd_now_ms = now_ms
+        self._collect()
+        self._expire()
+
+    def flush(self) -> None:
+        """End of the input: complete, decide and write everything that is held."""
+        self._take_logins(self._logins.flush(self._now_ms * 1000))
+        self._audit.flush()
+        for slot in self._sessions.waiting():
+            self._give_up(slot)
+        while self._pending_order:
+            self._drop_pending(self._pending_order[0])
+        self._collect()
+
+    # -------------------------------------------------------------------------------- output
+
+    def take(self) -> bytes:
+        """The JSON lines made since the last take."""
+        if not self._written:
+            return b""
+        lines = _encoder.encode_lines(self._written)
+        self._written = []
+        return lines
+
+    def _collect(self) -> None:
+        """Move what the builder made behind what is to be written, in order."""
+        self._written.extend(self._builder.take())
+
+    def _write(self, event: events.UserLogin | events.IdentityConflict) -> None:
+        if event.type in self._types:
+            self._collect()
+            self._written.append(event)
+
+    # -------------------------------------------------------------------------------- joining
+
+    def _take_logins(self, records: Iterable[LoginRecord]) -> None:
+        for record in records:
+            if record.timed:
+                self._sshd_clock_ms = max(self._sshd_clock_ms, record.time_us // 1000)
+            if record.event is not None:
+                self._write(record.event)
+                if record.kind == "login" and record.pid:
+                    self._claim(record)
+        self._collect()
+
+    def _claim(self, record: LoginRecord) -> None:
+        """A login line says who pid P is: bind the session of P that fits, else wait for one."""
+        event = record.event
+        assert event is not None
+        login = PendingLogin(
+            record.pid,
+            record.time_us // 1000,
+            record.timed,
+            self._now_ms,
+            Raw(_encoder.encode(event.source)),
+            Raw(_encoder.encode(event.subjects)),
+        )
+        best: tuple[int, int] | None = None
+        for slot in self._sessions.of_pid(record.pid):
+            session = self._sessions.info(slot)
+            if session["state"] == SESSION_BOUND:
+                if self._repeats(slot, session, login):
+                    self._counts["logins_repeated"] += 1
+                    return
+                login.contested = login.contested or not session["ended"]
+            elif self._fits(login, session):
+                distance = abs(login.time_ms - session["open_ms"]) if login.timed else 0
+                if best is None or distance < best[0]:
+                    best = (distance, slot)
+        if best is None:
+            self._wait(login)
+        else:
+            self._bind(best[1], login)
+
+    def _repeats(self, slot: int, session: dict[str, Any], login: PendingLogin) -> bool:
+        """Whether the login is the one that the session is bound to: a line that was read twice.
+
+        The same peer and identity may come again with the same pid, later: then the times do not fit, or, where
+        the lines have none, the first session is over.
+        """
+        if not (self._fits(login, session) if login.timed else not session["ended"]):
+            return False
+        identity = self._builder.identity(slot)
+        return identity is not None and (bytes(identity[1]), bytes(identity[2])) == (
+            bytes(login.source),
+            bytes(login.subjects),
+        )
+
+    def _fits(self, login: PendingLogin, session: dict[str, Any]) -> bool:
+        """Whether line and session can be of one login; a line without a sure time fits by its pid alone.
+
+        sshd logs the line, then opens the session: the LOGIN record is a little later, not earlier.
+        """
+        if not login.timed:
+            return True
+        if session["ended"] and session["seen_ms"] + JOIN_SLACK_MS < login.time_ms:
+            return False
+        later_ms: int = session["open_ms"] - login.time_ms
+        return -JOIN_SLACK_MS <= later_ms <= self.settings.join_window_ms
+
+    def _session_opened(self, slot: int) -> None:
+        """The kernel opened a session: bind it if a login line with its pid waits; the nearest in time."""
+        session = self._sessions.info(slot)
+        fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
+        if fitting:
+            login = min(fitting, key=lambda one: abs(one.time_ms - session["open_ms"]) if one.timed else 0)
+            self._settle(login)
+            self._bind(slot, login)
+
+    def _bind(self, slot: int, login: PendingLogin) -> None:
+        session = self._sessions.info(slot)
+        self._counts["joins_late" if session["state"] == SESSION_KERNEL else "joins_pid"] += 1
+        self._builder.identify(slot, str(session["ses"]), login.source, login.subjects, self._target)
+        self._audit.bind(slot)
+        self._collect()
+
+    def _wait(self, login: PendingLogin) -> None:
+        self._pending.setdefault(login.pid, []).append(login)
+        self._pending_order.append(login)
+        if login.contested:
+            self._contested.append(login)
+        if len(self._pending_order) > LOGINS_PENDING_MAX:
+            self._drop_pending(self._pending_order[0])
+
+    def _settle(self, login: PendingLogin) -> None:
+        """Take a login off the waiting ones; the queues forget it when it comes to their front."""
+        login.settled = True
+        queue = self._pending[login.pid]
+        queue.remove(login)
+        if not queue:
+            del self._pending[login.pid]
+        for order in (self._pending_order, self._contested):
+            while order and order[0].settled:
+                order.popleft()
+
+    def _drop_pending(self, login: PendingLogin) -> None:
+        """Give up a login line that no session came for; one that claimed a bound session is a conflict."""
+        self._settle(login)
+        if login.contested:
+            for slot in reversed(self._sessions.of_pid(login.pid)):
+                identity = self._builder.identity(slot)
+                if identity is not None and self._sessions.info(slot)["state"] == SESSION_BOUND:
+                    self._conflict(login, *identity)
+                    return
+        self._counts["logins_without_session"] += 1
+
+    def _conflict(self, login: PendingLogin, audit_id: str, source: Raw, subjects: Raw, target: Raw) -> None:
+        self._counts["conflicts"] += 1
+        claim = events.ConflictExtra(audit_id, login.source, login.subjects)
+        self._write(
+            events.IdentityConflict(
+                events.ConflictMetadata(audit_id, claim),
+                "IdentityConflict",
+                events.time_text(login.time_ms),
+                source,
+                "failed",
+                subjects,
+                "sshd",
+                target,
+            )
+        )
+
+    # -------------------------------------------------------------------------------- windows
+
+    def _expire(self) -> None:
+        """Decide what waited past its window, by the clock of the side that it waits for.
+
+        That clock is the time of the side's last line, or the wall clock once the side was read to its end:
+        a stream that is merely behind expires nothing.
+        """
+        window_ms = self.settings.join_window_ms
+        sshd_clock_ms = max(self._sshd_clock_ms, self._sshd_now_ms)
+        if sshd_clock_ms > window_ms:
+            for slot in self._sessions.waiting(sshd_clock_ms - window_ms):
+                self._give_up(slot)
+        while self._sessions.overheld:
+            self._give_up(self._sessions.waiting()[0])
+        while self._contested and self._is_over(self._contested[0], CONFLICT_DELAY_MS):
+            self._drop_pending(self._contested[0])
+        while self._pending_order and self._is_over(self._pending_order[0], window_ms):
+            self._drop_pending(self._pending_order[0])
+
+    def _is_over(self, login: PendingLogin, limit_ms: int) -> bool:
+        """Whether the LOGIN record of this login would have come by now."""
+        if self._audit_now_ms and self._audit_now_ms - max(login.time_ms, login.seen_ms) > limit_ms:
+            return True
+        return login.timed and self._audit.clock_ms - login.time_ms > limit_ms
+
+    def _give_up(self, slot: int) -> None:
+        """No login line came for this session: it is written with what the kernel knows, never silent."""
+        session = self._sessions.info(slot)
+        account, address = events.UNKNOWN, events.UNKNOWN
+        for line in self._sessions.held_lines(slot, USER_START):
+            fields = record_fields(line)
+            if fields.get("pid") == str(session["pid"]):
+                account = fields.get("acct", account)
+                address = fields.get("addr", address)
+        source = events.Source("IP", address, events.SourceExtra(events.UNKNOWN))
+        subjects = events.Subjects(account, events.UNKNOWN, str(session["pid"]))
+        self._counts["joins_kernel"] += 1
+        self._builder.identify(
+            slot, str(session["ses"]), Raw(_encoder.encode(source)), Raw(_encoder.encode(subjects)), self._target
+        )
+        self._audit.bind(slot, kernel=True)
+        self._collect()
+
+    # -------------------------------------------------------------------------------- for the daemon
+
+    @property
+    def audit_resolved(self) -> int:
+        """Offset of the oldest audit input that is not yet an event taken: reading on from there loses nothing."""
+        return self._audit.resolved
+
+    @property
+    def sshd_resolved(self) -> int:
+        """As audit_resolved, of the sshd stream; login lines that wait for a session are in dump()."""
+        return self._sshd_base + self._sshd_fed - self._logins.pending_bytes
+
+    @property
+    def audit_clock_ms(self) -> int:
+        """Record time of the last audit record, ms; 0 before the first."""
+        return self._audit.clock_ms
+
+    @property
+    def sshd_clock_ms(self) -> int:
+        """Time of the latest sshd line that carried one, ms; 0 before the first."""
+        return self._sshd_clock_ms
+
+    @property
+    def audit_paused(self) -> bool:
+        """So much waits for login lines that no more audit input should come now."""
+        return self._sessions.held_full
+
+    def dump(self) -> bytes:
+        """Sessions and waiting logins, for the checkpoint. What is in flight or held is read again from the input."""
+        rows = self._sessions.dump()
+        identities = {
+            row[0]: (identity[0], identity[1], identity[2])
+            for row in rows
+            if (identity := self._builder.identity(row[0])) is not None and row[SESSION_ROW_STATE] >= SESSION_BOUND
+        }
+        pending = [login for login in self._pending_order if not login.settled]
+        return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms))
+
+    def load(self, state: bytes, audit_base: int, sshd_base: int) -> None:
+        """Go on from a dump(), before any input; the bases are the offsets that the streams go on from.
+
+        ``state`` b"" starts anew at these offsets. Errors: StateError for a state that cannot be read.
+        """
+        self._audit.rebase(audit_base)
+        self._sshd_base = sshd_base
+        if not state:
+            return
+        try:
+            saved = msgspec.json.decode(state, type=CoreState)
+            slots = self._sessions.load(saved.sessions)
+        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError) as error:
+            raise StateError(f"the saved sessions cannot be read: {error}") from error
+        for slot, (audit_id, source, subjects) in saved.identities.items():
+            if slot in slots:
+                self._builder.identify(slots[slot], audit_id, source, subjects, self._target)
+        self._sshd_clock_ms = saved.sshd_clock_ms
+        for login in saved.pending:
+            self._wait(login)
+
+    def counters(self) -> dict[str, int]:
+        """Flat counts since the start; names that end in _now are gauges."""
+        held_events, held_bytes = self._sessions.held
+        return (
+            {name: getattr(self._audit, name) for name in AUDIT_COUNTERS}
+            | {f"sshd_{name}": count for name, count in self._logins.counters().items()}
+            | self._counts
+            | {
+                "sessions_evicted": self._sessions.evicted,
+                "sessions_refused": self._sessions.refused,
+                "args_incomplete": self._builder.args_incomplete,
+                "sessions_now": len(self._sessions),
+                "held_events_now": held_events,
+                "held_bytes_now": held_bytes,
+                "inflight_now": self._audit.inflight,
+                "logins_waiting_now": len(self._pending_order),
+            }
+        )
+
+
+AUDIT_COUNTERS = (
+    "lines",
+    "blank_lines",
+    "records",
+    "skipped",
+    "types_unknown",
+    "events_taken",
+    "events_ignored",
+    "events_refused",
+    "events_held",
+    "events_timed_out",
+    "events_forced",
+    "events_truncated",
+    "events_late",
+    "reject_not_a_record",
+    "reject_bad_stamp",
+    "reject_too_long",
+)
+"""Counters of the audit stream, as AuditStream has them."""
+
+SESSION_ROW_STATE = 6
+"""Where Sessions.dump() has a session's state."""
+
+
+def decode(chunks: Iterable[Any]) -> Iterator[bytes]:
+    """One JSON line an audit event, without joining, in the order of their first records. Source: any bytes."""
+    decoder = EventDecoder(rules())
+    stream = AuditStream(Sessions(2), decoder, type_rows(), keep_all=True)
+    waiting: list[tuple[int, int, events.DecodedEvent]] = []
+    for chunk in chunks:
+        stream.feed(chunk)
+        lines = _decoded(decoder, waiting, stream.oldest_inflight)
+        if lines:
+            yield lines
+    stream.flush()
+    lines = _decoded(decoder, waiting, None)
+    if lines:
+        yield lines
+
+
+def _decoded(decoder: EventDecoder, waiting: list[tuple[int, int, events.DecodedEvent]], before: int | None) -> bytes:
+    """Lines of the events that began before offset ``before``: nothing that begins earlier can still come."""
+    for offset, event in decoder.take():
+        heapq.heappush(waiting, (offset, event.seq, event))
+    ready = []
+    while waiting and (before is None or waiting[0][0] < before):
+        ready.append(heapq.heappop(waiting)[2])
+    return _encoder.encode_lines(ready)

@@ -1,0 +1,234 @@
+"""The structs of everything that audito writes, one JSON object a line.
+
+Key order is field order. Readers of the Go daemon's events read these unchanged; what is ours is
+inside ``metadata.extra`` or is a ``type`` of its own. ``gc=False``: none of these can be part of a
+reference cycle, and building them costs half as much (480 against 880 ns an event).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Literal
+
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+UNKNOWN = "unknown"
+"""What stands for an identity, a name or an address that nothing told us; readers know the word."""
+
+Outcome = Literal["succeeded", "failed"]
+
+
+class SourceExtra(Struct, gc=False, omit_defaults=True):
+    """Where the connection came from, beside its address. ``port``: decimal, or "unknown"."""
+
+    port: str | UnsetType = UNSET
+
+
+class Source(Struct, gc=False, omit_defaults=True):
+    """The peer of the connection. ``value``: an IP address as sshd wrote it, or "unknown"."""
+
+    type: str
+    value: str
+    extra: SourceExtra | UnsetType = UNSET
+
+
+class Subjects(Struct, gc=False, omit_defaults=True):
+    """Who acted. ``loggedAs``: the account; ``userID``: certificate key ID; ``pid``: sshd's, decimal."""
+
+    loggedAs: str
+    userID: str
+    pid: str | UnsetType = UNSET
+
+
+class Target(Struct, gc=False):
+    """The host that the event happened on."""
+
+    host: str
+    machine_id: str = field(name="machine-id")
+
+
+class LoginExtra(Struct, gc=False, omit_defaults=True):
+    """``metadata.extra`` of a login: notes on how far the line can be trusted."""
+
+    truncated: bool | UnsetType = UNSET
+    repeated: int | UnsetType = UNSET
+
+
+class LoginMetadata(Struct, gc=False, omit_defaults=True):
+    """``auditId`` of a login is a UUID made from boot id, pid, time and line: a replay makes the same."""
+
+    auditId: str
+    extra: LoginExtra | UnsetType = UNSET
+
+
+class UserLogin(Struct, gc=False, omit_defaults=True):
+    """One login attempt, from sshd's own line. ``data`` holds strings only (Alg, SSHKeySum, Serial, CA, error, …)."""
+
+    metadata: LoginMetadata
+    type: str
+    loggedAt: str
+    source: Source | Raw
+    outcome: str
+    subjects: Subjects | Raw
+    component: str
+    target: Target | Raw
+    data: dict[str, str] | UnsetType = UNSET
+
+
+class Object(Struct, gc=False, omit_defaults=True):
+    """What was acted on, in go-libaudit's words: type (file, socket, …), primary and secondary name."""
+
+    type: str | UnsetType = UNSET
+    primary: str | UnsetType = UNSET
+    secondary: str | UnsetType = UNSET
+
+
+class EffectiveUser(Struct, gc=False, omit_defaults=True):
+    """The user that acted where it is not the login's own: names where the record has them, else numbers."""
+
+    uid: str | UnsetType = UNSET
+    euid: str | UnsetType = UNSET
+
+
+class ActionExtra(Struct, gc=False, omit_defaults=True):
+    """``metadata.extra`` of an action. ``sequence``: the kernel's serial; ``exit``: the syscall's return value."""
+
+    action: str
+    how: str
+    object: Object
+    process_args: list[str] | UnsetType = UNSET
+    args_incomplete: int | UnsetType = UNSET
+    sequence: int | UnsetType = UNSET
+    pid: int | UnsetType = UNSET
+    ppid: int | UnsetType = UNSET
+    cwd: str | UnsetType = UNSET
+    exe: str | UnsetType = UNSET
+    key: str | UnsetType = UNSET
+    exit: int | UnsetType = UNSET
+    user: EffectiveUser | UnsetType = UNSET
+
+
+class ActionMetadata(Struct, gc=False):
+    """``auditId`` of an action is the audit session's number, as text."""
+
+    auditId: str
+    extra: ActionExtra
+
+
+class UserAction(Struct, gc=False):
+    """One audit event of a login's session. source, subjects and target are those of the login, encoded once."""
+
+    metadata: ActionMetadata
+    type: str
+    loggedAt: str
+    source: Raw
+    outcome: str
+    subjects: Raw
+    component: str
+    target: Raw
+
+
+class LogoutExtra(Struct, gc=False):
+    """``metadata.extra`` of a logout. ``duration_ms`` runs from the kernel's LOGIN to the end of sshd's session."""
+
+    duration_ms: int
+    actions: int
+    failures: int
+
+
+class LogoutMetadata(Struct, gc=False):
+    """``auditId`` of a logout is the audit session's number, as text."""
+
+    auditId: str
+    extra: LogoutExtra
+
+
+class UserLogout(Struct, gc=False):
+    """The end of a login's session: sshd's own USER_END or CRED_DISP, from the login's own pid."""
+
+    metadata: LogoutMetadata
+    type: str
+    loggedAt: str
+    source: Raw
+    outcome: str
+    subjects: Raw
+    component: str
+    target: Raw
+
+
+class ConflictExtra(Struct, gc=False):
+    """``session``: the audit session that was claimed twice; the others are those of the claim that lost."""
+
+    session: str
+    claimedSource: Source | Raw
+    claimedSubjects: Subjects | Raw
+
+
+class ConflictMetadata(Struct, gc=False):
+    """``auditId`` of a conflict is the session's number, as text."""
+
+    auditId: str
+    extra: ConflictExtra
+
+
+class IdentityConflict(Struct, gc=False):
+    """A second login line claimed a bound session: the first binding stands, the claim is told here."""
+
+    metadata: ConflictMetadata
+    type: str
+    loggedAt: str
+    source: Source | Raw
+    outcome: str
+    subjects: Subjects | Raw
+    component: str
+    target: Target | Raw
+
+
+class GapExtra(Struct, gc=False, rename={"from_": "from"}):
+    """``from`` and ``to`` are the first and last missing sequence, ``count`` how many, ``reason`` why."""
+
+    from_: int
+    to: int
+    count: int
+    reason: str
+
+
+class GapMetadata(Struct, gc=False):
+    """``auditId`` of a gap is "from-to"."""
+
+    auditId: str
+    extra: GapExtra
+
+
+class AuditGap(Struct, gc=False):
+    """Audit events that are known to be missing."""
+
+    metadata: GapMetadata
+    type: str
+    loggedAt: str
+    component: str
+    target: Target | Raw
+
+
+class DecodedEvent(Struct, gc=False):
+    """One audit event as ``audito decode`` prints it, in go-libaudit's words. ``ts``: ms since the epoch."""
+
+    seq: int
+    ts: int
+    type: str
+    ses: str
+    result: str
+    action: str
+    how: str
+    object: dict[str, str]
+    process: dict[str, str | list[str]]
+    records: int
+
+
+def time_text(time_ms: int) -> str:
+    """RFC 3339 in UTC with milliseconds, which is what the kernel stamps. ``time_ms``: since the epoch."""
+    return f"{datetime.fromtimestamp(time_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}Z"
+
+
+EVENT_TYPES = ("UserLogin", "UserAction", "UserLogout", "IdentityConflict", "AuditGap")
+"""Every value of ``type``, in the order of the documentation; ``--event-types`` takes these."""

@@ -1,0 +1,162 @@
+"""One input on its way into the core: found, opened, listened to, and tried again while it cannot be had."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from audito.errors import SourceError
+from audito.health import Health
+from audito.sources import Source, Stream
+from audito.watch import Complaints, Watch, log
+
+EMPTY_WAKES_MAX = 100
+"""Wake-ups without data between two ticks; then a descriptor that cries wolf is left to the ticks."""
+
+
+class Feed:
+    """One input on its way into the core.
+
+    ``find`` makes the source, or raises SourceError where there is none yet. ``saved``: source name → position, of
+    the checkpoint. ``ready``: there may be something to read. ``base``: the stream offset that its first byte had.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        find: Callable[[], Source],
+        on_readable: Callable[[Feed], None],
+        health: Health,
+        complaints: Complaints,
+        saved: Mapping[str, dict[str, Any]],
+    ) -> None:
+        self.stream = stream
+        self.source: Source | None = None
+        self.ready = False
+        self.base = 0
+        self.restored = False
+        self._find = find
+        self._health = health
+        self._complaints = complaints
+        self._saved = saved
+        self._watch = Watch(select.EPOLLIN, lambda: on_readable(self))
+        self._empty_wakes = 0
+        health.set_state(stream, "not open yet")
+
+    @property
+    def name(self) -> str:
+        return self.source.name if self.source is not None else self.stream
+
+    @property
+    def opened(self) -> bool:
+        return self.source is not None and self.source.opened
+
+    @property
+    def ended(self) -> bool:
+        return self.source is not None and self.source.ended
+
+    def look(self) -> None:
+        """Find the source if need be, and take its position from the checkpoint. Errors: none."""
+        if self.source is not None:
+            return
+        try:
+            self.source = self._find()
+        except (SourceError, OSError) as exc:
+            self._failed(exc)
+            return
+        saved = self._saved.get(self.source.name)
+        if saved is not None:
+            self.base = self.source.restore(saved)
+            self.restored = True
+
+    def open(self) -> None:
+        """Open the source where it is not open; when that fails it is said, and tried again at the next tick."""
+        self.look()
+        if self.source is None or self.source.opened:
+            return
+        try:
+            self.source.open()
+        except (SourceError, OSError) as exc:
+            self._failed(exc)
+            return
+        self._works()
+        log.info("reading %s from %s", self.stream, self.name)
+        self.ready = True
+
+    def poll(self) -> None:
+        """The once-a-second look; it may also exchange the descriptor."""
+        self._empty_wakes = 0
+        if not self.opened:
+            self.open()
+            return
+        assert self.source is not None
+        try:
+            self.source.poll()
+        except (SourceError, OSError) as exc:
+            self._failed(exc)
+            return
+        self._works()
+        self.ready = True
+        if self._watch.started:
+            self._watch.aim(self.source.fileno())
+
+    def read(self) -> memoryview:
+        """The next bytes; when there are none, ``ready`` turns false."""
+        assert self.source is not None
+        try:
+            data = self.source.read()
+        except (SourceError, OSError) as exc:
+            self._failed(exc)
+            data = memoryview(b"")
+        if data:
+            self._empty_wakes = 0
+            self._health.counters[f"{self.stream}_read_bytes"] += len(data)
+        else:
+            self.ready = False
+        return data
+
+    def wake(self) -> None:
+        """The descriptor turned readable."""
+        assert self.source is not None
+        self._empty_wakes += 1
+        if self._empty_wakes > EMPTY_WAKES_MAX:
+            self.unlisten()
+            return
+        try:
+            self.source.wake()
+        except (SourceError, OSError) as exc:
+            self._failed(exc)
+        self.ready = True
+
+    def listen(self) -> None:
+        """Be called when there may be something new. What came while nobody listened is looked for at once."""
+        assert self.source is not None
+        if self._watch.started or self._empty_wakes > EMPTY_WAKES_MAX:
+            return
+        self._watch.aim(self.source.fileno())
+        self._watch.start()
+        self.ready = True
+
+    def unlisten(self) -> None:
+        self._watch.stop()
+
+    def position(self, resolved: int) -> dict[str, Any]:
+        """For the checkpoint: where the core's offset ``resolved`` lies in the source."""
+        assert self.source is not None
+        return self.source.position(self.base + resolved)
+
+    def close(self) -> None:
+        self._watch.close()
+        if self.source is not None:
+            self.source.close()
+
+    def _failed(self, exc: Exception) -> None:
+        self.ready = False
+        self._health.errors["source"] += 1
+        self._health.set_state(self.stream, str(exc))
+        self._complaints.trouble(self.name, str(exc))
+
+    def _works(self) -> None:
+        self._health.set_state(self.stream, "")
+        self._complaints.over(self.name)

@@ -1,0 +1,255 @@
+"""What the daemon says of itself: counters for /metrics, readiness by component, a heartbeat.
+
+State, its text forms, and the bytes of an HTTP answer; sockets and time are the daemon's business.
+prometheus-client is imported at the first exposition: it costs 93 ms and memory that a daemon without
+``-metrics`` need not have.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+    from prometheus_client.registry import CollectorRegistry
+
+READY = "ok"
+NOT_READY = "not-ready"
+OVERALL = "overall"
+"""The words of the Go daemon's /readyz."""
+
+ERROR_TYPES = ("source", "output", "state", "reject_log", "http", "internal")
+"""Every value of ``type`` in errors_total, exported from the start: a rate needs the zero before the one."""
+
+HEARTBEAT_MS_MAX = 10_000
+"""The loop beats once a second; without a beat for this long it is stuck and /livez fails."""
+
+LOGIN_METHODS = {"certificate": "ssh-cert", "publickey": "ssh-key", "password": "password", "unknown": "unknown"}
+LOGIN_OUTCOMES = {"succeeded": "success", "failed": "failure"}
+"""Our words → the labels that the Go daemon's dashboards know. Labels come from here and never from input."""
+
+LOGIN_PREFIX = "sshd_logins_"
+"""A counter ``sshd_logins_<method>_<outcome>`` is a cell of remote_logins_total; another method counts as unknown."""
+
+HTTP_HEAD_BYTES_MAX = 4096
+"""Request line and headers together."""
+
+CONTENT_TEXT = "text/plain; charset=utf-8"
+CONTENT_JSON = "application/json"
+CONTENT_METRICS = "text/plain; version=0.0.4; charset=utf-8"
+
+Page = Callable[[], tuple[int, str, bytes]]
+"""Gives status, content type and body."""
+
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[!-~]*) HTTP/1\.[01]\r?\n")
+
+HELP = {
+    "audit_read_bytes": "Bytes read from the audit source.",
+    "sshd_read_bytes": "Bytes read from the sshd source.",
+    "output_bytes": "Bytes that the output took.",
+    "output_pending_bytes_now": "Bytes that the output does not take; the sources are paused meanwhile.",
+    "output_blocked_ms": "Milliseconds in which the output did not take what was offered.",
+    "checkpoints": "Checkpoints written.",
+    "checkpoint_age_ms_now": "Milliseconds since the last checkpoint was durable; 0 without a state directory.",
+    "audit_paused_now": "1 while the audit source waits because too much is held for login lines.",
+    "rejected_lines_dropped": "Rejected lines that --reject-log did not get: over its rate, or it failed.",
+    "http_requests": "Requests answered, of any status.",
+    "http_refused": "Connections refused or cut: too many, too slow, or too large a request.",
+}
+"""Rows: a counter's name → its help. A counter without a row is exported too, under its name as help."""
+
+
+class Health:
+    """The figures and states of one daemon. Not thread safe; all of it lives in the loop's thread.
+
+    ``counters``: our own, flat, monotonic unless named ``*_now``. ``read_core``: gives the core's, in the same form.
+    """
+
+    def __init__(self, read_core: Callable[[], Mapping[str, int]]) -> None:
+        self.counters: dict[str, int] = dict.fromkeys(HELP, 0)
+        self.errors: dict[str, int] = dict.fromkeys(ERROR_TYPES, 0)
+        self.audit_log: AuditLogAge | None = None
+        self._read_core = read_core
+        self._problems: dict[str, str] = {}
+        self._beat_ms = 0
+        self._registry: CollectorRegistry | None = None
+
+    def set_state(self, component: str, problem: str) -> None:
+        """``problem``: why the component is not ready, or "" when it is."""
+        self._problems[component] = problem
+
+    def problems(self) -> dict[str, str]:
+        """Component → why it is not ready, "" when it is; in order of name."""
+        return dict(sorted(self._problems.items()))
+
+    @property
+    def ready(self) -> bool:
+        """Every component is ready, and there is one."""
+        return bool(self._problems) and not any(self._problems.values())
+
+    def readyz(self) -> tuple[int, bytes]:
+        """HTTP status and JSON: component → "ok" or "not-ready", "overall", and "reasons" where there are any."""
+        body: dict[str, Any] = {name: NOT_READY if why else READY for name, why in self.problems().items()}
+        body[OVERALL] = READY if self.ready else NOT_READY
+        reasons = {name: why for name, why in self.problems().items() if why}
+        if reasons:
+            body["reasons"] = reasons
+        return 200 if self.ready else 503, msgspec.json.encode(body) + b"\n"
+
+    def beat(self, now_ms: int) -> None:
+        """The loop is alive at ``now_ms``, a monotonic clock."""
+        self._beat_ms = now_ms
+
+    def livez(self, now_ms: int) -> tuple[int, bytes]:
+        """HTTP status and text: 200 while the loop beats."""
+        silent_ms = now_ms - self._beat_ms
+        if silent_ms <= HEARTBEAT_MS_MAX:
+            return 200, b"ok\n"
+        return 503, f"no heartbeat for {silent_ms} ms\n".encode()
+
+    def metrics(self) -> bytes:
+        """The Prometheus text exposition of all series, read now."""
+        from prometheus_client import generate_latest  # see the module's head
+
+        if self._registry is None:
+            self._registry = _make_registry(self)
+        return generate_latest(self._registry)
+
+    def read(self) -> dict[str, int]:
+        """All figures, the core's and ours."""
+        return {**self._read_core(), **self.counters}
+
+
+class AuditLogAge(msgspec.Struct):
+    """What ``-audit-metrics`` watches: when audit.log was last written. Times in seconds, 0 before the first look."""
+
+    threshold_s: int
+    modified_s: float = 0.0
+    fresh: bool = False
+
+    def look(self, modified_s: float, now_s: float) -> None:
+        """The file's modification time, seen at ``now_s``."""
+        self.modified_s = modified_s
+        self.fresh = now_s - modified_s <= self.threshold_s
+
+
+class _Collector:
+    """Makes metric families from a Health at each scrape, so that nothing is counted twice or goes stale."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        figures = self._health.read()
+        yield from _go_series(self._health, figures)
+        yield from _our_series(figures)
+        yield _readiness(self._health)
+
+
+def _make_registry(health: Health) -> CollectorRegistry:
+    from prometheus_client import CollectorRegistry, ProcessCollector
+
+    # Auto-describe would run a collection at registration.
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(health))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def _go_series(health: Health, figures: Mapping[str, int]) -> Iterator[Metric]:
+    """The Go daemon's series, under its names and with its labels."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    logins = CounterMetricFamily(
+        "audito_maldito_remote_logins", "The total number of remote logins.", labels=["method", "outcome"]
+    )
+    for (method, outcome), count in _login_cells(figures).items():
+        logins.add_metric([method, outcome], count)
+    yield logins
+    errors = CounterMetricFamily("audito_maldito_errors", "The total number of errors.", labels=["type"])
+    for kind, count in health.errors.items():
+        errors.add_metric([kind], count)
+    yield errors
+    age = health.audit_log
+    if age is not None and age.modified_s:
+        check = GaugeMetricFamily(
+            "audito_maldito_audit_log_check",
+            "Checks audit.log is being written to. 0 for negative, 1 for positive",
+            labels=["threshold_time_in_seconds"],
+        )
+        check.add_metric([str(age.threshold_s)], float(age.fresh))
+        yield check
+        yield GaugeMetricFamily(
+            "audito_maldito_audit_log_modify_time", "Sets audit.log last modify time", value=age.modified_s
+        )
+
+
+def _login_cells(figures: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """Every (method, outcome) of the Go daemon, with the core's counts added up in them."""
+    cells = {(method, outcome): 0 for method in LOGIN_METHODS.values() for outcome in LOGIN_OUTCOMES.values()}
+    for name, count in figures.items():
+        if _is_login_cell(name):
+            method, _, outcome = name.removeprefix(LOGIN_PREFIX).rpartition("_")
+            cells[LOGIN_METHODS.get(method, "unknown"), LOGIN_OUTCOMES[outcome]] += count
+    return cells
+
+
+def _is_login_cell(name: str) -> bool:
+    return name.startswith(LOGIN_PREFIX) and name.rpartition("_")[2] in LOGIN_OUTCOMES
+
+
+def _our_series(figures: Mapping[str, int]) -> Iterator[Metric]:
+    """``audito_<name>_total`` for a counter, ``audito_<name>`` for what ends in ``_now``."""
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    for name, value in sorted(figures.items()):
+        if _is_login_cell(name):
+            continue
+        text = HELP.get(name) or name.replace("_", " ").capitalize() + "."
+        if name.endswith("_now"):
+            yield GaugeMetricFamily(f"audito_{name.removesuffix('_now')}", text, value=value)
+        else:
+            yield CounterMetricFamily(f"audito_{name}", text, value=value)
+
+
+def _readiness(health: Health) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily("audito_ready", "1 when the component is ready.", labels=["component"])
+    for name, problem in health.problems().items():
+        family.add_metric([name], float(not problem))
+    return family
+
+
+def respond(head: bytes | bytearray, pages: Mapping[str, Page]) -> bytes | None:
+    """The whole HTTP answer to what was received so far, or None while the request's head is not complete.
+
+    GET only, no keep-alive: a probe needs no more, and what is never kept alive cannot be kept open.
+    """
+    end = min((at for at in (head.find(b"\r\n\r\n"), head.find(b"\n\n")) if at >= 0), default=-1)
+    if not 0 <= end < HTTP_HEAD_BYTES_MAX:
+        return None if len(head) <= HTTP_HEAD_BYTES_MAX else _refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+    request = _REQUEST_LINE.match(head)
+    if request is None:
+        return _refusal(HTTPStatus.BAD_REQUEST)
+    if request[1] != b"GET":
+        return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Allow: GET\r\n")
+    page = pages.get(request[2].partition(b"?")[0].decode("ascii"))
+    return _refusal(HTTPStatus.NOT_FOUND) if page is None else _answer(*page())
+
+
+def _refusal(status: HTTPStatus, header: str = "") -> bytes:
+    return _answer(status, CONTENT_TEXT, status.phrase.encode() + b"\n", header)
+
+
+def _answer(status: int, content_type: str, body: bytes, header: str = "") -> bytes:
+    head = (
+        f"HTTP/1.1 {int(status)} {HTTPStatus(status).phrase}\r\n"
+        f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n{header}Connection: close\r\n\r\n"
+    )
+    return head.encode("ascii") + body

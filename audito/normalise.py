@@ -1,0 +1,51 @@
+"""What a whole audit event means: action, how and object, by the rows of :mod:`audito.tables`.
+
+The work is done by the compiled half, :mod:`audito._normalise`; here the tables become its rules, once.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from audito._normalise import Action, ActionBuilder, EventDecoder, Rules, lossless, record_fields
+from audito.tables.actions import INTERPRETER_PREFIXES, RECORD_ACTIONS, SYSCALL_ACTIONS
+from audito.tables.record_types import NAMES, RECORD_TYPES, is_single_record
+from audito.tables.record_types import carries_session as record_carries_session
+from audito.tables.syscalls import syscall_name
+
+__all__ = ["ActionBuilder", "EventDecoder", "lossless", "record_fields", "rules", "type_rows"]
+
+# As TypeFlag in _fastparse.pxd has them.
+TYPE_SESSION, TYPE_SINGLE, TYPE_ENDS = 1, 2, 4
+
+
+@cache
+def rules() -> Rules:
+    """The tables as the compiled rules, made once a process."""
+    record_actions = {
+        RECORD_TYPES[name]: tuple(
+            Action(row.action, row.object_type, row.when_field, row.primary, row.secondary, row.how) for row in rows
+        )
+        for name, rows in RECORD_ACTIONS.items()
+    }
+    syscall_actions = {
+        name: Action(row.action, row.object_kind, "", row.primary, (), row.how, row.path_index, row.socket)
+        for name, row in SYSCALL_ACTIONS.items()
+    }
+    return Rules(record_actions, syscall_actions, syscall_name, NAMES, INTERPRETER_PREFIXES)
+
+
+@cache
+def type_rows() -> tuple[tuple[str, int, int], ...]:
+    """(name, number, TypeFlags) of every record type, for :class:`audito._fastparse.AuditStream`."""
+    ends = (RECORD_TYPES["EOE"], RECORD_TYPES["PROCTITLE"])
+    return tuple(
+        (
+            name,
+            number,
+            TYPE_SESSION * record_carries_session(number)
+            | TYPE_SINGLE * is_single_record(number)
+            | TYPE_ENDS * (number in ends),
+        )
+        for name, number in RECORD_TYPES.items()
+    )

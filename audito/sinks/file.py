@@ -1,0 +1,283 @@
+"""A regular file that events are appended to: it holds whole lines, whatever the disk does."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from audito.errors import SinkError
+from audito.sinks.paths import check_parents, kind_of, trusted_uids
+
+log = logging.getLogger(__name__)
+
+MODE = 0o640
+CREATE_TRIES_MAX = 8
+"""A file that is there, gone, and there again is being rotated; more often than this, somebody plays with us."""
+
+TAIL_BLOCK_BYTES = 64 << 10
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN})
+"""The disk takes nothing now and may later: a state. EFBIG: the limit on file sizes, until the file is rotated."""
+
+
+def truncate_torn_line(fd: int) -> int:
+    """Take away a last line without an end, which a crash left; returns how many bytes went.
+
+    Only what begins as our lines do is cut, or the zeros that a power cut can leave; a tail that somebody else
+    wrote is ended by a newline instead. ``fd`` is open for reading and appending. Errors: OSError.
+    """
+    size = os.fstat(fd).st_size
+    if size == 0 or os.pread(fd, 1, size - 1) == b"\n":
+        return 0
+    start = _last_line_start(fd, size)
+    if os.pread(fd, 1, start) not in (b"{", b"\0"):
+        os.write(fd, b"\n")
+        return 0
+    os.ftruncate(fd, start)
+    return size - start
+
+
+def _last_line_start(fd: int, size: int) -> int:
+    """The offset after the last newline, found block by block from the end."""
+    end = size
+    while end > 0:
+        begin = max(0, end - TAIL_BLOCK_BYTES)
+        at = os.pread(fd, end - begin, begin).rfind(b"\n")
+        if at >= 0:
+            return begin + at + 1
+        end = begin
+    return 0
+
+
+class FileSink:
+    """A regular file, created 0640, opened without following a link, opened anew when it was rotated away.
+
+    ``uid``, ``gid``: the user that we are to become, who must still be able to open the file then.
+    """
+
+    def __init__(self, path: Path, *, uid: int = -1, gid: int = -1) -> None:
+        self.name = str(path)
+        self.ready = False
+        self._path = Path(os.path.abspath(path))
+        self._uid, self._gid = uid, gid
+        self._fd = -1
+        self._id = (0, 0)
+        self._durable = 0
+        # Bytes of a line that did not fit, still at the end of the file because cutting them failed, too.
+        self._torn = 0
+        self._new_name = False
+        self._sync_failed = ""
+        self._warned: set[str] = set()
+
+    def open(self) -> None:
+        if self._fd >= 0:
+            return
+        try:
+            for warning in check_parents(self._path, trusted_uids(self._uid)):
+                self._warn(warning)
+            fd = self._open_file()
+            try:
+                cut = truncate_torn_line(fd)
+                status = os.fstat(fd)
+            except OSError:
+                os.close(fd)
+                raise
+        except OSError as exc:
+            raise self._error(exc) from exc
+        if cut:
+            log.warning("%s: cut a torn last line of %d bytes", self._path, cut)
+        self._fd = fd
+        self._id = (status.st_dev, status.st_ino)
+        self._torn = 0
+        if not self._sync_failed:
+            self._durable = status.st_size
+        self.ready = True
+
+    def fileno(self) -> int:
+        """-1: a disk that has room again wakes nobody."""
+        return -1
+
+    def write(self, data: memoryview) -> int:
+        """As the protocol has it; what is taken is whole lines, a line that does not fit leaves nothing behind."""
+        if self._fd < 0:
+            raise SinkError(f"{self._path}: is not open")
+        if self._rotated_away():
+            self.reopen()
+        if not self._cut_torn():
+            self.ready = False
+            return 0
+        taken = self._put(data)
+        self.ready = taken == len(data)
+        if self.ready:
+            return taken
+        whole = bytes(data[:taken]).rfind(b"\n") + 1
+        self._torn = taken - whole
+        self._cut_torn()
+        return whole
+
+    def position(self) -> dict[str, Any]:
+        """As the protocol has it: ``length`` is what the last sync() covered."""
+        dev, inode = self._id
+        return {"path": str(self._path), "dev": dev, "inode": inode, "length": self._durable}
+
+    def sync(self) -> None:
+        """Make what was taken durable. Errors: SinkError, now and ever after.
+
+        After one failure the kernel may have thrown the data away and report success the next time: only what an
+        earlier sync() covered is known to be there, and a restart goes on from that.
+        """
+        if self._sync_failed:
+            raise SinkError(self._sync_failed)
+        if self._fd < 0:
+            raise SinkError(f"{self._path}: is not open")
+        try:
+            size = os.fstat(self._fd).st_size - self._torn
+            os.fdatasync(self._fd)
+            if self._new_name:
+                self._sync_directory()
+        except OSError as exc:
+            self.ready = False
+            self._sync_failed = f"{self._path}: what was written may not be on the disk: {exc.strerror or exc}"
+            raise SinkError(self._sync_failed) from exc
+        self._durable = size
+
+    def reopen(self) -> None:
+        if self._fd >= 0:
+            self._cut_torn()
+            try:
+                self.sync()
+            finally:
+                self.close()
+        self.open()
+
+    def poll(self) -> None:
+        """As the protocol has it. Errors: SinkError when what has the name now cannot be used."""
+        if self._fd >= 0 and self._rotated_away():
+            self.reopen()
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self.ready = False
+
+    # -- opening
+
+    def _open_file(self) -> int:
+        """Open the file, made first where it is not there. Errors: OSError, SinkError."""
+        # The directory is held, so that all that follows means the same one.
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for _ in range(CREATE_TRIES_MAX):
+                fd = self._open_existing(directory)
+                if fd < 0:
+                    fd = self._create(directory)
+                if fd >= 0:
+                    return fd
+        finally:
+            os.close(directory)
+        raise SinkError(f"{self._path}: is taken away again and again while it is opened")
+
+    def _open_existing(self, directory: int) -> int:
+        """Returns -1 when there is none. Errors: OSError; SinkError for a file that is not safe to append to."""
+        name = self._path.name
+        try:
+            # Looked at before it is opened: a reader that waits on a named pipe would see us come and go.
+            self._require_ours(os.stat(name, dir_fd=directory, follow_symlinks=False))
+            fd = os.open(name, _FLAGS, dir_fd=directory)
+        except FileNotFoundError:
+            return -1
+        try:
+            status = os.fstat(fd)
+            if status.st_nlink == 0:
+                os.close(fd)
+                return -1
+            self._require_ours(status)
+        except (OSError, SinkError):
+            os.close(fd)
+            raise
+        return fd
+
+    def _create(self, directory: int) -> int:
+        """Returns -1 when somebody else was faster. Errors: OSError."""
+        try:
+            fd = os.open(self._path.name, _FLAGS | os.O_CREAT | os.O_EXCL, MODE, dir_fd=directory)
+        except FileExistsError:
+            return -1
+        # Whatever the umask took away; and for whom we make it.
+        os.fchmod(fd, MODE)
+        if self._uid >= 0 and os.geteuid() == 0:
+            os.fchown(fd, self._uid, self._gid)
+        self._new_name = True
+        return fd
+
+    def _require_ours(self, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            raise SinkError(f"{self._path}: is {kind_of(status.st_mode)}, not a regular file")
+        if status.st_nlink > 1:
+            raise SinkError(
+                f"{self._path}: has {status.st_nlink} names (hard links), one of which may be somebody else's"
+            )
+        if status.st_uid not in trusted_uids(self._uid):
+            raise SinkError(f"{self._path}: belongs to uid {status.st_uid}, neither to root nor to us")
+
+    # -- writing
+
+    def _put(self, data: memoryview) -> int:
+        """Append until all is written or the disk is full; returns how much it was. Errors: SinkError."""
+        taken = 0
+        while taken < len(data):
+            try:
+                count = os.write(self._fd, data[taken:])
+            except OSError as exc:
+                # What went before the error is there: the next call meets it again.
+                if exc.errno in FULL or taken:
+                    break
+                self.close()
+                raise self._error(exc) from exc
+            if count == 0:
+                break
+            taken += count
+        return taken
+
+    def _cut_torn(self) -> bool:
+        """Take the rest of a line that did not fit off the end again; returns false when that failed."""
+        if self._torn:
+            try:
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - self._torn)
+            except OSError:
+                return False
+            self._torn = 0
+        return True
+
+    def _rotated_away(self) -> bool:
+        try:
+            status = os.stat(self._path, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) != self._id
+
+    def _sync_directory(self) -> None:
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+        self._new_name = False
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            log.warning("%s: %s", self._path, text)
+
+    def _error(self, exc: OSError) -> SinkError:
+        return SinkError(f"{self._path}: {exc.strerror or exc}")
+
+
+_FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC

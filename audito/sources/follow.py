@@ -1,0 +1,554 @@
+"""A log and its rotated files, read as one stream of bytes: oldest file first, then the live one as it grows.
+
+A file is known by device, inode and *head* (its first line, at most HEAD_BYTES_MAX): names move in a
+rotation, inodes are used again, and a file can be emptied in place. Each read() that finds nothing
+looks at the names again, so neither a wake-up nor a poll is needed for the bytes to be right.
+
+What one writer does, and what it means here:
+  renamed away      the old file is read to its end, then all newer ones in order, then the live one
+  copied, then cut  what was not read yet is in the copy; after it the live file is read from its start
+  removed           the open descriptor still has it; after it come the files that were not read yet
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from audito.errors import SourceError
+from audito.sources import READ_BYTES_MAX, Format, Stream
+from audito.sources.inotify import Watcher
+
+log = logging.getLogger(__name__)
+
+HEAD_BYTES_MAX = 512
+"""A node name of 255 bytes, then type and time: the serial number of the first record is always in it."""
+
+SPANS_MAX = 1024
+"""Files whose place in the stream is remembered: auditd keeps at most 999 rotated ones."""
+
+DONE_MAX = 4
+"""Files read to their end that the checkpoint names, so that none is read twice when its successor is gone."""
+
+SNAPSHOT_TRIES_MAX = 4
+"""Two listings that agree were not taken in the middle of a rotation."""
+
+STEPS_MAX = 2 * SPANS_MAX
+"""Files that one read() passes over: more than a directory has, and never for ever."""
+
+LF = 10
+EMPTY = memoryview(b"")
+
+_ROTATED = re.compile(r"\.(?P<number>[0-9]+)|-(?P<date>[0-9]{8}(?:-?[0-9]+)?)", re.ASCII)
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Which file. ``head_bytes``: how much of its start ``head_hash`` covers, 0 for a file that was empty.
+
+    ``whole``: the head is a complete line or HEAD_BYTES_MAX, which no other file starts with.
+    """
+
+    dev: int
+    inode: int
+    head_bytes: int
+    head_hash: str
+    whole: bool
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A byte of the stream, as the checkpoint keeps it.
+
+    ``stream``: its offset in the stream; ``offset``: in ``file``; ``file`` is None before there was one.
+    ``done``: the last files that had been read to their end, oldest first.
+    """
+
+    path: str
+    stream: int
+    offset: int = 0
+    file: Identity | None = None
+    done: tuple[Identity, ...] = ()
+
+
+@dataclass(slots=True)
+class Seen:
+    """A file as a listing showed it."""
+
+    path: Path
+    dev: int
+    inode: int
+    size: int
+    changed_us: int
+
+
+@dataclass(slots=True)
+class _File:
+    """The file being read. ``offset``: of the next byte to read; ``head``: what of its first line was there."""
+
+    path: Path
+    fd: int
+    dev: int
+    inode: int
+    offset: int
+    head: bytes
+
+    def size(self) -> int:
+        return os.fstat(self.fd).st_size
+
+    def intact(self) -> bool:
+        """Whether the file still begins as it did: false after it was emptied and written anew."""
+        return os.pread(self.fd, len(self.head), 0) == self.head
+
+
+@dataclass(slots=True)
+class _Span:
+    """A run of the stream that came from one file; ``stream`` and ``offset`` name its first byte.
+
+    A line end that we put between two files is in neither: the newer one's run begins after it.
+    """
+
+    stream: int
+    offset: int
+    file: _File
+
+
+def rotated_files(live: Path) -> list[Path]:
+    """The rotated files of a log, oldest first: NAME-DATE in order of date, then NAME.N from the highest N.
+
+    Regular files only; compressed ones are passed over. Errors: OSError when the directory cannot be read.
+    """
+    dated: list[tuple[str, Path]] = []
+    numbered: list[tuple[int, Path]] = []
+    with os.scandir(live.parent) as entries:
+        for entry in entries:
+            if not entry.name.startswith(live.name):
+                continue
+            match = _ROTATED.fullmatch(entry.name, len(live.name))
+            if match is None or not _is_regular(entry):
+                continue
+            path = live.parent / entry.name
+            if match["number"] is not None:
+                numbered.append((int(match["number"]), path))
+            else:
+                dated.append((match["date"], path))
+    return [path for _, path in sorted(dated)] + [path for _, path in sorted(numbered, reverse=True)]
+
+
+def all_files(live: Path) -> list[Path]:
+    """The rotated files of a log, oldest first, then the live one where it is there."""
+    files = rotated_files(live)
+    try:
+        if stat.S_ISREG(os.lstat(live).st_mode):
+            files.append(live)
+    except FileNotFoundError:
+        pass
+    return files
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor of a regular file that is no symbolic link. Errors: OSError; SourceError for another kind."""
+    # O_NONBLOCK: a named pipe put in its place would block the open until somebody writes.
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise SourceError(f"{path}: not a regular file")
+    return fd
+
+
+class Follower:
+    """A source that follows one log; see the module. Subclasses say which files a first start begins with."""
+
+    def __init__(self, live: Path, *, name: str, stream: Stream, line_format: Format, follow: bool = True) -> None:
+        self.name = name
+        self.stream: Stream = stream
+        self.format: Format = line_format
+        self.ended = False
+        self.opened = False
+        self._live = live
+        self._follow = follow
+        self._buffer = bytearray(READ_BYTES_MAX)
+        self._view = memoryview(self._buffer)
+        self._watcher = Watcher(live.parent)
+        self._file: _File | None = None
+        self._spans: deque[_Span] = deque(maxlen=SPANS_MAX)
+        self._done: deque[tuple[int, Identity]] = deque(maxlen=DONE_MAX)
+        self._place = Place(path=str(live), stream=0)
+        self._given = 0
+        # The last byte given was not a line end; a line end is owed before another file's first byte.
+        self._line_open = False
+        self._owes_line_end = False
+        self._counts = {"rotations": 0, "truncations": 0, "gaps": 0}
+
+    @property
+    def gap(self) -> bool:
+        """Whether bytes may have gone unread: a place that was not found again, a file cut before its end was read."""
+        return self._counts["gaps"] > 0
+
+    def counters(self) -> dict[str, int]:
+        """``rotations``: changes to a newer file; ``truncations``: files cut in place; ``gaps``: see ``gap``."""
+        return dict(self._counts)
+
+    # -- what a subclass decides
+
+    def _first(self, files: list[Seen]) -> int:
+        """The index of the file that a start without a place begins with; ``files`` is not empty."""
+        return 0
+
+    def _check(self) -> None:
+        """Say what is wrong with the input as a whole. Errors: SourceError, OSError."""
+        if not stat.S_ISDIR(os.stat(self._live.parent).st_mode):
+            raise SourceError(f"{self._live.parent}: not a directory")
+        try:
+            mode = os.lstat(self._live).st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(mode):
+            kind = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+            raise SourceError(f"{self._live}: {kind}")
+
+    # -- the Source protocol
+
+    def open(self) -> None:
+        if self.opened:
+            return
+        try:
+            self._check()
+            if self._file is None:
+                self._begin()
+        except OSError as exc:
+            raise self._error(exc) from exc
+        if self._follow:
+            self._watcher.open()
+            if self._file is not None:
+                self._watcher.watch(self._file.fd)
+        self.opened = True
+
+    def fileno(self) -> int:
+        return self._watcher.fileno()
+
+    def wake(self) -> None:
+        self._watcher.drain()
+
+    def poll(self) -> None:
+        """As the protocol has it; the names are looked at by the read() that follows. Errors: SourceError."""
+        if not self.opened:
+            return
+        try:
+            self._check()
+        except OSError as exc:
+            raise self._error(exc) from exc
+        self._watcher.poll()
+
+    def read(self) -> memoryview:
+        """As the protocol has it. Errors: SourceError when a file cannot be read; the place is kept."""
+        if not self.opened:
+            return EMPTY
+        try:
+            for _ in range(STEPS_MAX):
+                count = self._take()
+                if count:
+                    self._given += count
+                    return self._view[:count]
+                if not self._advance():
+                    break
+        except OSError as exc:
+            raise self._error(exc) from exc
+        return EMPTY
+
+    def position(self, offset: int) -> dict[str, Any]:
+        return msgspec.to_builtins(self._place_of(offset))  # type: ignore[no-any-return]
+
+    def restore(self, state: dict[str, Any]) -> int:
+        """As the protocol has it; the place in another log, or none at all, starts anew and is a gap."""
+        try:
+            place = msgspec.convert(state, Place)
+        except msgspec.ValidationError as exc:
+            log.warning("%s: the place in the state cannot be read, starting anew: %s", self.name, exc)
+            self._counts["gaps"] += 1
+            place = Place(path=str(self._live), stream=0)
+        if place.path != str(self._live):
+            log.warning("%s: the state is about %s, starting anew", self.name, place.path)
+            self._counts["gaps"] += 1
+            place = Place(path=str(self._live), stream=place.stream)
+        self._spans.clear()
+        self._adopt(place)
+        self._line_open = False
+        return place.stream
+
+    def close(self) -> None:
+        """As the protocol has it; open() goes on where reading stopped."""
+        if self._file is not None:
+            self._adopt(self._place_of(self._given))
+        self._watcher.close()
+        self.opened = False
+
+    # -- bytes
+
+    def _take(self) -> int:
+        """Read on in the file at hand into the buffer; returns how many bytes, 0 when there are none."""
+        if self._owes_line_end:
+            self._owes_line_end = False
+            self._buffer[0] = LF
+            return 1
+        file = self._file
+        if file is None:
+            return 0
+        count = os.preadv(file.fd, [self._view], file.offset)
+        # Looked at after reading: a file emptied and grown past our offset would give the middle of something else.
+        if count == 0 or not file.intact():
+            return 0
+        known = len(file.head) - file.offset
+        if 0 <= known < count and not _is_whole(file.head):
+            file.head = _head_of(file.head + bytes(self._view[known : min(count, known + HEAD_BYTES_MAX)]))
+        file.offset += count
+        self._line_open = self._buffer[count - 1] != LF
+        return count
+
+    def _advance(self) -> bool:
+        """Nothing more where we are: find out why. Returns whether reading on may give something."""
+        file = self._file
+        if file is None:
+            return self._begin()
+        size = file.size()
+        if size < file.offset or not file.intact():
+            return self._cut(file, size)
+        if size > file.offset:
+            return True
+        newer = self._newer(file)
+        if not newer:
+            self.ended = not self._follow
+            return False
+        # The writer changed to a newer file before this look at the size, so the old one is at its end now.
+        if file.size() > file.offset:
+            return True
+        return self._enter(newer[0], 0)
+
+    def _cut(self, file: _File, size: int) -> bool:
+        """The file at hand was shortened or emptied in place; returns whether reading on may give something."""
+        if file.head and size >= len(file.head) and file.intact():
+            # Shortened: what a power cut took from its end. What comes next is appended here.
+            self._counts["truncations"] += 1
+            self._counts["gaps"] += 1
+            self._go_on(file, size)
+            return True
+        files = self._snapshot()
+        if files is None:
+            return False
+        copy = self._find([seen for seen in files if seen.inode != file.inode], _identity(file))
+        if copy is not None:
+            # Where all of the copy was read already, there may still be others between it and the live file.
+            entered = self._enter(copy, min(file.offset, copy.size), same_text=True)
+            self._counts["truncations"] += entered
+            return entered
+        self._counts["truncations"] += 1
+        self._counts["gaps"] += 1
+        log.warning("%s: %s was emptied, and what was not read of it yet is in no other file", self.name, file.path)
+        self._leave(file)
+        self._go_on(_File(file.path, file.fd, file.dev, file.inode, 0, b""), 0)
+        return True
+
+    # -- files
+
+    def _begin(self) -> bool:
+        """Open the file that the place names, or the first one; returns false when there is none yet."""
+        files = self._snapshot()
+        if not files:
+            self.ended = not self._follow and files is not None
+            return False
+        place = self._place
+        if place.file is not None:
+            found = self._find(files, place.file)
+            if found is not None:
+                self._counts["gaps"] += found.size < place.offset
+                return self._enter(found, min(place.offset, found.size), same_text=True)
+            self._counts["gaps"] += 1
+            log.warning("%s: the file that was read last is gone, going on with the oldest unread one", self.name)
+            self._place = msgspec.structs.replace(place, file=None, offset=0)
+        rest = files[self._after_done(files) :]
+        if not rest:
+            self.ended = not self._follow
+            return False
+        return self._enter(rest[0 if self._done else self._first(rest)], 0)
+
+    def _newer(self, file: _File) -> list[Seen]:
+        """The files to read after this one, oldest first; none as long as nobody wrote to any of them."""
+        try:
+            status = os.lstat(self._live)
+            if (status.st_dev, status.st_ino) == (file.dev, file.inode):
+                return []
+        except FileNotFoundError:
+            pass
+        files = self._snapshot()
+        if files is None:
+            return []
+        at = next((i for i, seen in enumerate(files) if (seen.dev, seen.inode) == (file.dev, file.inode)), -1)
+        newer = files[at + 1 :] if at >= 0 else files[self._after_done(files) :]
+        # A writer that was told late of the rotation still writes to the old file: it ends with the first
+        # byte of a newer one.
+        if not any(seen.size for seen in newer):
+            return []
+        if at < 0 and len(newer) > 1:
+            # Rotated out of the directory: others may have come and gone between two looks.
+            self._counts["gaps"] += 1
+        return newer
+
+    def _enter(self, seen: Seen, offset: int, *, same_text: bool = False) -> bool:
+        """Change to another file; returns false when it is not there any more. Errors: OSError, SourceError.
+
+        ``same_text``: its bytes from ``offset`` on follow the last byte given without a line end between.
+        """
+        try:
+            fd = open_regular(seen.path)
+        except FileNotFoundError:
+            return False
+        status = os.fstat(fd)
+        if (status.st_dev, status.st_ino) != (seen.dev, seen.inode):
+            os.close(fd)
+            return False
+        head = _head_of(os.pread(fd, HEAD_BYTES_MAX, 0))
+        file = _File(seen.path, fd, status.st_dev, status.st_ino, offset, head)
+        if self._file is not None:
+            self._counts["rotations"] += 1
+            if not same_text:
+                self._leave(self._file)
+        elif offset > 0:
+            self._line_open = os.pread(fd, 1, offset - 1) != b"\n"
+        old = self._file
+        self._go_on(file, offset, line_goes_on=same_text)
+        if self._follow and self._watcher.fileno() >= 0:
+            self._watcher.watch(fd)
+        if old is not None:
+            os.close(old.fd)
+        return True
+
+    def _go_on(self, file: _File, offset: int, *, line_goes_on: bool = False) -> None:
+        """Read ``file`` from ``offset`` next; a line that was left open gets its end first."""
+        self._owes_line_end = self._line_open and not line_goes_on
+        if self._owes_line_end:
+            self._line_open = False
+        file.offset = offset
+        self._file = file
+        self._spans.append(_Span(self._given + self._owes_line_end, offset, file))
+
+    def _leave(self, file: _File) -> None:
+        """Note that a file was read to its end."""
+        self._done.append((self._given, _identity(file)))
+
+    def _snapshot(self) -> list[Seen] | None:
+        """All files, oldest first, or None while a rotation is moving them. Errors: OSError."""
+        before: list[Seen] | None = None
+        for _ in range(SNAPSHOT_TRIES_MAX):
+            now: list[Seen] = []
+            try:
+                for path in all_files(self._live):
+                    status = os.lstat(path)
+                    now.append(Seen(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns // 1000))
+            except FileNotFoundError:
+                before = None
+                continue
+            if before is not None and [(s.path, s.inode) for s in before] == [(s.path, s.inode) for s in now]:
+                return now
+            before = now
+        return None
+
+    def _find(self, files: list[Seen], file: Identity) -> Seen | None:
+        """The file of this identity under whatever name; a copy of it where it has none.
+
+        A head that is not whole could be any file's: then the inode must be the same, too.
+        """
+        for seen in sorted(files, key=lambda seen: (seen.inode, seen.dev) != (file.inode, file.dev)):
+            if (seen.inode == file.inode or file.whole) and _is(seen, file):
+                return seen
+        return None
+
+    def _after_done(self, files: list[Seen]) -> int:
+        """The index after the newest file that was read to its end; 0 when none is known."""
+        done = [identity for _, identity in self._done]
+        for index in range(len(files) - 1, -1, -1):
+            seen = files[index]
+            for identity in done:
+                # Without a whole line, only the size tells it from another file that got its inode later.
+                sure = identity.whole or seen.size == identity.head_bytes
+                if sure and seen.inode == identity.inode and _is(seen, identity):
+                    return index + 1
+        return 0
+
+    # -- places
+
+    def _place_of(self, stream: int) -> Place:
+        """The place of a stream offset; one older than all that is remembered becomes the oldest remembered."""
+        if not self._spans:
+            return msgspec.structs.replace(self._place, stream=stream)
+        at = bisect_right(self._spans, stream, key=lambda span: span.stream) - 1
+        span = self._spans[max(at, 0)]
+        stream = min(max(stream, span.stream), self._given)
+        done = tuple(identity for end, identity in self._done if end <= stream)
+        # Nothing read of it: a file is better named by those before it than by an inode that may be used again.
+        file = None if done and not span.file.head else _identity(span.file)
+        offset = span.offset + stream - span.stream
+        return Place(path=str(self._live), stream=stream, offset=offset, file=file, done=done)
+
+    def _adopt(self, place: Place) -> None:
+        """Forget the file at hand; the next open() starts at ``place``."""
+        if self._file is not None:
+            os.close(self._file.fd)
+        self._file = None
+        self._place = place
+        self._given = place.stream
+        # A line end that was owed is owed again: the place is the end of the file before it.
+        self._line_open |= self._owes_line_end
+        self._owes_line_end = False
+        self._done = deque(((place.stream, identity) for identity in place.done), DONE_MAX)
+
+    def _error(self, exc: OSError) -> SourceError:
+        return SourceError(f"{exc.filename or self._live}: {exc.strerror or exc}")
+
+
+def _is_regular(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _head_of(start: bytes) -> bytes:
+    """The first line with its end, or as much of it as is there and counts."""
+    end = start.find(b"\n", 0, HEAD_BYTES_MAX)
+    return start[: end + 1] if end >= 0 else start[:HEAD_BYTES_MAX]
+
+
+def _identity(file: _File) -> Identity:
+    return Identity(file.dev, file.inode, len(file.head), _hash(file.head), _is_whole(file.head))
+
+
+def _is_whole(head: bytes) -> bool:
+    return len(head) == HEAD_BYTES_MAX or head.endswith(b"\n")
+
+
+def _hash(head: bytes) -> str:
+    return blake2b(head, digest_size=16).hexdigest()
+
+
+def _is(seen: Seen, file: Identity) -> bool:
+    """Whether the file at this path begins as the other one did."""
+    if seen.size < file.head_bytes:
+        return False
+    try:
+        fd = open_regular(seen.path)
+    except FileNotFoundError:
+        return False
+    try:
+        status = os.fstat(fd)
+        same = (status.st_dev, status.st_ino) == (seen.dev, seen.inode)
+        return same and _hash(os.pread(fd, file.head_bytes, 0)) == file.head_hash
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Facts as rows, each checked when it is imported: a row that is malformed or given twice raises there."""

@@ -1,0 +1,1 @@
+"""Seeded workloads and the benches that run on them."""

@@ -1,0 +1,106 @@
+"""Builds the compiled modules: every ``audito/*.pyx``. All else stands in pyproject.toml.
+
+Environment: ``AUDITO_DEBUG=1`` -O0, asserts and bounds checks; ``AUDITO_SANITIZE=1`` ASan and UBSan;
+``AUDITO_WERROR=1`` warnings of Cython and of the C compiler are errors (``make lint``).
+"""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from glob import glob
+from pathlib import Path
+
+from Cython.Build import cythonize
+from Cython.Compiler import Options
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+DEBUG = os.environ.get("AUDITO_DEBUG") == "1"
+SANITIZE = os.environ.get("AUDITO_SANITIZE") == "1"
+WERROR = os.environ.get("AUDITO_WERROR") == "1"
+
+SWITCHES = {"debug": DEBUG, "sanitize": SANITIZE, "werror": WERROR}
+FLAVOUR = "-".join(name for name, on in SWITCHES.items() if on) or "release"
+BUILD_DIR = Path("build", f"cython-{FLAVOUR}")
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
+    "warn.unused": WERROR,
+}
+
+# What these name is in the C that Cython writes, and none of it can be changed from a .pyx.
+CYTHON_NOISE = [
+    "-Wno-unused-parameter",
+    "-Wno-unused-function",
+    "-Wno-unused-variable",  # what only an assert uses, in a release build
+    "-Wno-missing-field-initializers",
+    "-Wno-cast-function-type",
+]
+
+
+def compile_args() -> list[str]:
+    """Flags of the C compiler. Never -march=native: what was built here must run on the next machine."""
+    args = ["-std=c11", "-Wall", "-Wextra", *CYTHON_NOISE]
+    args += ["-isystem", sysconfig.get_path("include")]  # as -isystem its own warnings (3.13) are none of ours
+    args += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O2"]
+    if SANITIZE:
+        args += ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    if WERROR:
+        args += ["-Wconversion", "-Werror"]
+    return args
+
+
+def define_macros() -> list[tuple[str, str | None]]:
+    """``AUDITO_DEBUG`` is always 0 or 1, so that C and Cython may say ``if AUDITO_DEBUG`` at no cost."""
+    macros: list[tuple[str, str | None]] = [("AUDITO_DEBUG", str(int(DEBUG)))]
+    if not DEBUG:
+        macros.append(("CYTHON_WITHOUT_ASSERTIONS", "1"))
+    return macros
+
+
+def extensions() -> list[Extension]:
+    """One extension a .pyx, none where there is none."""
+    link_args = ["-fsanitize=address,undefined"] if SANITIZE else []
+    return [
+        Extension(
+            name=path.removesuffix(".pyx").replace("/", "."),
+            sources=[path],
+            depends=sorted(glob("audito/*.pxd")),
+            define_macros=define_macros(),
+            extra_compile_args=compile_args(),
+            extra_link_args=link_args,
+        )
+        for path in sorted(glob("audito/*.pyx"))
+    ]
+
+
+class BuildExt(build_ext):
+    """Builds all anew where the modules in the tree are of another flavour than the one asked for."""
+
+    def run(self) -> None:
+        flavour_path = Path("build", "inplace-flavour")
+        if self.inplace:
+            built = flavour_path.read_text() if flavour_path.exists() else ""
+            self.force = self.force or built != FLAVOUR
+        super().run()
+        if self.inplace:
+            flavour_path.parent.mkdir(exist_ok=True)
+            flavour_path.write_text(FLAVOUR)
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # Objects of one flavour are never taken for those of another.
+        self.build_temp = str(Path(self.build_temp).with_name(f"{Path(self.build_temp).name}-{FLAVOUR}"))
+
+
+Options.warning_errors = WERROR
+setup(
+    ext_modules=cythonize(extensions(), build_dir=str(BUILD_DIR), compiler_directives=DIRECTIVES, quiet=True),
+    cmdclass={"build_ext": BuildExt},
+)

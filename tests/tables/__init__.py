@@ -1,0 +1,1 @@
+"""Tests of audito/tables, row by row."""

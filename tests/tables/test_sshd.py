@@ -1,0 +1,261 @@
+"""tables/sshd.py: every row by its examples, by lines made from it, and the checks that rows must pass."""
+
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from audito import _sshd
+from audito.tables import sshd_grammar
+from audito.tables.sshd import GRAMMAR, ROWS
+from audito.tables.sshd_grammar import FREE_KINDS, KINDS, Example, Row, Variant, compile_rows
+from tests.sshd_lines import scanner, vis
+from tests.tables.facts import shared_dir
+
+READER = scanner()
+EXAMPLES = [pytest.param(row, example, id=f"{row.name}-{n}") for row in ROWS for n, example in enumerate(row.examples)]
+
+
+@pytest.mark.parametrize(("row", "example"), EXAMPLES)
+def test_each_example(row: Row, example: Example) -> None:
+    found = READER.read(example.line.encode())
+    assert found is not None
+    number, fields, flags = found
+    assert (ROWS[number].name, fields) == (row.name, example.fields)
+    cut = row.cut in ("only", "open") or (row.cut == "tail" and len(example.line) == sshd_grammar.MESSAGE_BYTES)
+    assert flags == (_sshd.CUT if cut else 0)
+
+
+def test_every_field_is_shown_by_an_example() -> None:
+    for row, names in zip(ROWS, GRAMMAR.fields, strict=True):
+        assert set(names) == {name for example in row.examples for name in example.fields}, row.name
+
+
+def test_scanner_and_table_agree() -> None:
+    assert set(_sshd.KINDS) - {""} == set(KINDS) - set(FREE_KINDS)
+    assert max(map(len, GRAMMAR.fields)) <= sshd_grammar.FIELDS_MAX
+    assert [row.name for row in ROWS if row.yields == "failure" and not row.error] == []
+
+
+# ---------------------------------------------------------------------------------- what a row may not be
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("Hello {nobody}", "unknown field 'nobody'"),
+        ("Hello {user:animal}", "has no kind 'animal'"),
+        ("Hello {verb}", "has no kind of its own"),
+        ("Hello {user}{path}", "no text of sshd's between"),
+        ("Hello {port}{user}", "no text of sshd's between"),
+        ("Hello {user} {user}", "the same field twice"),
+        ("Hello {user}abc{path}", "has to begin with a byte that no word has"),
+        ("Hello <world", "a group is not closed"),
+        ("Hello world>", "outside of a group"),
+        ("Hello {world", "stray"),
+        ("Hello {user}" + " {path}" * 9, "the same field twice"),
+        ("Hello {user} a {path} a {text} a {reason} a {info}", "more than 4 free fields"),
+        ("Hello " + "<a|b>" * 7, "more than"),
+    ],
+)
+def test_rows_that_cannot_be_read_are_refused(template: str, why: str) -> None:
+    row = Row("odd", template, "6.6-", "note", (Example("Hello", {}),))
+    with pytest.raises(ValueError, match=re.escape(why)):
+        compile_rows((row,))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"yields": "money"}, "cannot yield"),
+        ({"cut": "hair"}, "no such cut"),
+        ({"versions": "soon"}, "versions are"),
+        ({"examples": ()}, "no example"),
+    ],
+)
+def test_rows_that_say_nonsense_are_refused(changes: dict[str, object], why: str) -> None:
+    row = Row("odd", "Hello {user}", "6.6-", "note", (Example("Hello x", {}),))._replace(**changes)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=why):
+        compile_rows((row,))
+
+
+def test_rows_given_twice_are_refused() -> None:
+    row = Row("odd", "Hello {user}", "6.6-", "note", (Example("Hello x", {}),))
+    with pytest.raises(ValueError, match="given twice"):
+        compile_rows((row, row))
+    with pytest.raises(ValueError, match="reads the same lines as 'odd'"):
+        compile_rows((row, row._replace(name="even")))
+
+
+# ---------------------------------------------------------------------------------- the facts
+
+ENVELOPE = re.compile(
+    r"^(?:sshd(?:-session|-auth)?\[9\]: )?(?:error: |fatal: )?(?P<message>.*?)(?: \[preauth\])?"
+    r"(?: {2,}(?:\(|<-).*)?$"
+)
+
+
+def fact_lines() -> list[str]:
+    """The example lines of the facts: what stands in its code blocks."""
+    path = shared_dir() / "facts" / "sshd_lines.md"
+    if not path.is_file():
+        pytest.skip(f"no {path}: the table is tested by itself only")
+    blocks = path.read_text().split("```")[1::2]
+    return [line for block in blocks for line in block.strip().splitlines()]
+
+
+def test_every_example_of_the_facts_is_read() -> None:
+    lines = fact_lines()
+    assert len(lines) >= 12
+    for line in lines:
+        found = ENVELOPE.match(line)
+        assert found is not None
+        message = found["message"]
+        assert READER.read(message.encode()) is not None, message
+
+
+# ---------------------------------------------------------------------------------- lines made from rows
+
+HEX = st.text("0123456789abcdef", min_size=2, max_size=2)
+WORD = st.text("abcdefghijkABCXYZ0123456789_-", min_size=1, max_size=12)
+DIGEST = st.text("abcdefABCXYZ0123456789+/", min_size=1, max_size=12)
+ADDRESS = st.one_of(
+    st.ip_addresses(v=4).map(str),
+    st.ip_addresses(v=6).map(str),
+    st.just("fe80::1%eth0"),
+    st.just("UNKNOWN"),
+)
+NUMBER = st.integers(0, 2**64 - 1).map(str)
+SSHD_PHRASES = (
+    " from ", " for ", " port ", " ssh2", " ssh2: ", "invalid user ", " ID ", " (serial 7) CA ", "RSA SHA256:abc",
+    "6.6.6.6", "22", '"', ", client host ", " via ", ": ", " not allowed because ", "\\", "\n", "é", "#011", "\xff",
+    " from 6.6.6.6 port 22 ssh2: x", " from 6.6.6.6 port 22 ssh2: RSA SHA256:x", " from 6.6.6.6 port 22", " (serial 7) CA RSA SHA256:x",
+    " from 6.6.6.6 port 22 ssh2: RSA-CERT SHA256:x ID alice (serial 7) CA RSA SHA256:x", " [preauth]", " ",
+)  # fmt: skip
+HOSTILE = st.lists(st.one_of(st.sampled_from(SSHD_PHRASES), st.text(max_size=6)), max_size=6).map("".join)
+KNOWN = st.text("abcdefghijklmnop0123456789._-/", min_size=1, max_size=16)
+STRATEGIES = {
+    "addr": ADDRESS,
+    "host": st.one_of(ADDRESS, st.just("h-1.example.com")),
+    "port": st.integers(1, 65535).map(str),
+    "int": NUMBER,
+    "decimal": st.just("1.500"),
+    "word": WORD,
+    "name": WORD,
+    "type": st.sampled_from(["RSA", "ED25519-CERT", "ECDSA-SK", "MLDSA44-ED25519-CERT"]),
+    "fp": st.one_of(DIGEST.map("SHA256:{}".format), st.lists(HEX, min_size=2).map(":".join), st.just("(null)")),
+    "method": st.sampled_from(["password", "publickey", "keyboard-interactive/pam", "none"]),
+    "gssapi": st.sampled_from(["gssapi-with-mic", "gssapi-keyex"]),
+    "proto": st.sampled_from(["ssh2", "ssh1"]),
+}
+
+
+@st.composite
+def lines(draw: st.DrawFn, variant: Variant) -> tuple[bytes, dict[str, str]]:
+    """A line that sshd could write by this reading of a row, and what it says."""
+    names = GRAMMAR.fields[variant.row]
+    said = {name: word for name, word in zip(names, variant.words, strict=True) if word is not None}
+    pieces: list[bytes] = []
+    for number, segment in enumerate(variant.segments):
+        for step in segment:
+            value = step.literal
+            if step.kind:
+                said[names[step.field]] = draw(STRATEGIES[step.kind])
+                value = said[names[step.field]].encode()
+            pieces.append(value)
+        if number < len(variant.free):
+            known = variant.known >> number & 1
+            text = draw(KNOWN if known else HOSTILE)
+            said[names[variant.free[number]]] = text
+            pieces.append(vis(text.encode()) if ROWS[variant.row].versions != "pam" else text.encode())
+    return b"".join(pieces), said
+
+
+def texts_that_matter(row: Row) -> set[str]:
+    """Who and from where: what must not be wrong, whatever the free text says."""
+    return set() if row.yields == "note" else {"user", "addr", "host", "port", "key_id", "serial", "ca_fp", "fp"}
+
+
+@pytest.mark.parametrize("number", range(len(GRAMMAR.variants)))
+def test_what_was_put_in_comes_back(number: int) -> None:
+    """A line made from a row reads as that row said, or what is in doubt is left out: never anything else."""
+    variant = GRAMMAR.variants[number]
+    row = ROWS[variant.row]
+    if row.cut in ("only", "open"):
+        pytest.skip("is for cut lines: those may read as whole ones, and are tested by example")
+
+    @settings(max_examples=40, deadline=None)
+    @given(lines(variant))
+    def check(made: tuple[bytes, dict[str, str]]) -> None:
+        line, said = made
+        assume(len(line) != sshd_grammar.MESSAGE_BYTES and len(line) < sshd_grammar.STDERR_BYTES_MIN)
+        assume(row.versions != "pam" or b"\n" not in line)
+        found = READER.read(line)
+        assert found is not None, line
+        read, fields, flags = found
+        if read != variant.row:
+            # Another row says the same, in its own words: then it must not say anything else about who that was.
+            same = {name: fields[name] for name in fields.keys() & said.keys() & texts_that_matter(ROWS[read])}
+            assert same.items() <= said.items(), (line, ROWS[read].name, fields, said)
+        elif flags & _sshd.AMBIGUOUS:
+            assert fields.items() <= said.items(), (line, fields, said)
+        else:
+            assert {name: _plain(text) for name, text in fields.items()} == said, line
+
+    check()
+
+
+def _plain(text: str) -> str:
+    """Text as it was, of text that looked like an escape and was escaped itself."""
+    return text.replace("\\\\", "\\") if "\\x" in text else text
+
+
+# ---------------------------------------------------------------------------------- time
+
+LINE_BYTES = 4000
+VALUES = {
+    "addr": b"6.6.6.6", "host": b"6.6.6.6", "port": b"22", "int": b"7", "decimal": b"7", "word": b"w", "name": b"n",
+    "type": b"RSA", "fp": b"SHA256:x", "method": b"password", "gssapi": b"gssapi-keyex", "proto": b"ssh2",
+}  # fmt: skip
+
+
+def segment_text(segment: tuple[sshd_grammar.Step, ...], odd: bool) -> bytes:
+    """A segment as a line has it; ``odd``: one that stops short of its last field or text."""
+    pieces = [VALUES[step.kind] if step.kind else step.literal for step in segment]
+    return b"".join(pieces[:-1] if odd and len(pieces) > 1 else pieces)
+
+
+def hostile_line(variant: Variant, length: int, odd: bool) -> bytes:
+    """A line that makes the most work for a reading: it begins and ends well, with separators again and again between."""
+    head = segment_text(variant.segments[0], odd=False)
+    tail = segment_text(variant.segments[-1], odd=False) if variant.free else b""
+    between = b"".join(segment_text(segment, odd) for segment in variant.segments[1:]) or b" x"
+    room = length - len(head) - len(tail)
+    return head + between * (room // len(between)) + b"x" * (room % len(between)) + tail
+
+
+def seconds_for(line: bytes) -> float:
+    best = 1.0
+    for _ in range(5):
+        start = time.perf_counter()
+        for _ in range(20):
+            READER.read(line)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+@pytest.mark.parametrize("odd", [False, True], ids=["whole", "odd"])
+@pytest.mark.parametrize("number", range(len(ROWS)), ids=[row.name for row in ROWS])
+def test_doubling_a_hostile_line_doubles_its_time(number: int, odd: bool) -> None:
+    for variant in (variant for variant in GRAMMAR.variants if variant.row == number):
+        for _ in range(8):  # the machine has other work
+            short = seconds_for(hostile_line(variant, LINE_BYTES, odd))
+            long = seconds_for(hostile_line(variant, 2 * LINE_BYTES, odd))
+            if long < 2.5 * short + 20e-6:
+                break
+        else:
+            pytest.fail(f"{variant}: {short:.6f} s → {long:.6f} s")

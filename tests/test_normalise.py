@@ -1,0 +1,189 @@
+"""What a whole event means: argv, objects, paths and texts, through the public path of decode and core."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from audito.core import Core, CoreSettings, decode
+from audito.normalise import lossless, record_fields
+from tests.records import Log, accepted
+
+
+def acted(*records: tuple[str, bytes]) -> dict[str, Any]:
+    """metadata.extra of the UserAction that a session's event of these records becomes."""
+    core = Core(CoreSettings(host="h", machine_id="m", boot_id="b"))
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000) + log.event(*records))
+    core.flush()
+    extra: dict[str, Any] = json.loads(core.take().splitlines()[-1])["metadata"]["extra"]
+    return extra
+
+
+def decoded(*records: tuple[str, bytes]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(b"".join(decode([Log().event(*records)])))
+    return found
+
+
+def syscall(number: int, exe: str = "/usr/bin/prog", comm: str = "prog") -> tuple[str, bytes]:
+    return Log().syscall(number, ses=7, pid=5000, comm=comm, exe=exe)
+
+
+def executed(*texts: bytes) -> dict[str, Any]:
+    return acted(syscall(59), *(("EXECVE", text) for text in texts))
+
+
+@pytest.mark.parametrize(
+    ("texts", "args", "incomplete"),
+    [
+        ([b'argc=2 a0="ls" a1="-l"'], ["ls", "-l"], None),
+        ([b'argc=3 a0="" a1=48C3A9 a2="1234"'], ["", "Hé", "1234"], None),
+        ([b'argc=2 a0="?" a1="(null)"'], ["?", "(null)"], None),
+        ([b'argc=2 a0="a" a1="b\\"'], ["a", "b\\"], None),
+        ([b'argc=1 a0="a=b"'], ["a=b"], None),
+        ([b"argc=2 a0=6120620A a1=FF"], ["a b\n", "\\xff"], None),
+        ([b'argc=3 a0="/bin/echo" a1_len=8 a1[0]=6261', b' a1[1]=6463 a2="x"'], ["/bin/echo", "badc", "x"], None),
+        ([b'argc=2 a0="e" a1_len=8 a1[0]=6261', b" a1[1]=6463"], ["e", "badc"], None),
+        ([b'argc=2 a0="e" a1_len=4 a1[0]="ba" a1[1]="dc"'], ["e", "badc"], None),
+        ([b'argc=1100 a0="x"'] + [b" ".join(b'a%d="y"' % i for i in range(1, 1100))], ["x"] + ["y"] * 1099, None),
+        # What is missing is said: argc is what the kernel counted.
+        ([b'argc=3 a0="ls" a1="-l"'], ["ls", "-l"], 3),
+        ([b'argc=2 a0="e" a1[1]=6463'], ["e"], 2),
+        ([b'argc=2 a0="e" a1[0]=6463 a1[2]=6463'], ["e", "dcdc"], 2),
+        ([b'argc=2 a0="e" a1_len=16384 a1[0]=6463'], ["e", "dc"], 2),
+        ([b'argc=2 a0="e" a1=(null)'], ["e"], 2),
+        ([b'argc=2 a0="e" a1[0]=6xyz'], ["e", ""], 2),
+        ([b'a0="ls"'], ["ls"], -1),
+        ([b"argc=x"], [], -1),
+    ],
+    ids=repr,
+)
+def test_u23_argv_is_exact_or_marked_incomplete(texts: list[bytes], args: list[str], incomplete: int | None) -> None:
+    extra = executed(*texts)
+    assert extra["process_args"] == args
+    assert extra.get("args_incomplete") == incomplete
+
+
+def test_a_very_long_argv_is_listed_up_to_its_limit() -> None:
+    count = 140_000
+    parts = [b" ".join(b'a%d="y"' % i for i in range(at, at + 1000)) for at in range(0, count, 1000)]
+    extra = executed(b"argc=%d" % count, *parts)
+    assert len(extra["process_args"]) == 131_072
+    assert extra["args_incomplete"] == count
+
+
+@pytest.mark.parametrize(
+    ("saddr", "primary", "secondary"),
+    [
+        (b"02000016C0A80001", "192.168.0.1", "22"),
+        (b"0A0001BB0000000020010DB800000000000000000000000100000000", "2001:db8::1", "443"),
+        (b"0A00005000000000FE80000000000000000000000000000102000000", "fe80::1%2", "80"),
+        (b"0A0001BB0000000000000000000000000000FFFF0102030400000000", "1.2.3.4", "443"),
+        (b"01002F72756E2F7800414243", "/run/x", None),
+        (b"01000061627300", "@abs", None),
+        (b"100000000000000000000000", None, None),
+        (b"0200", None, None),
+        (b"zz", None, None),
+        (b"", None, None),
+    ],
+)
+def test_a_socket_is_decoded(saddr: bytes, primary: str | None, secondary: str | None) -> None:
+    extra = acted(syscall(42), ("SOCKADDR", b"saddr=" + saddr + b"\x1dSADDR={ saddr_fam=inet laddr=9.9.9.9 lport=1 }"))
+    assert extra["action"] == "connected-to"
+    assert extra["object"].get("type") == "socket"
+    assert (extra["object"].get("primary"), extra["object"].get("secondary")) == (primary, secondary)
+
+
+@pytest.mark.parametrize(
+    ("name", "primary"),
+    [
+        (b'"/etc/passwd"', "/etc/passwd"),
+        (b"2F746D702F6120622E747874", "/tmp/a b.txt"),
+        (b"(null)", None),
+        (b'""', None),
+    ],
+)
+def test_a_files_name_is_the_paths(name: bytes, primary: str | None) -> None:
+    path = ("PATH", b"item=0 name=" + name + b" inode=1 mode=0100644 nametype=NORMAL")
+    parent = ("PATH", b'item=0 name="/etc" inode=1 mode=040755 nametype=PARENT')
+    extra = acted(syscall(257), parent, path)
+    assert extra["object"] == ({"type": "file", "primary": primary} if primary else {"type": "file"})
+
+
+@pytest.mark.parametrize(
+    ("exe", "how"),
+    [
+        ("/usr/bin/python3.11", "script"),
+        ("/usr/bin/bash", "script"),
+        ("/usr/bin/ls", "/usr/bin/ls"),
+        ("/opt/bash", "/opt/bash"),
+    ],
+)
+def test_how_an_interpreter_did_it_is_the_scripts_name(exe: str, how: str) -> None:
+    assert acted(syscall(59, exe, "script"))["how"] == how
+
+
+def test_several_rule_keys_are_parted_by_commas() -> None:
+    text = syscall(59)[1].replace(b'key="user-commands"', b"key=61017A")
+    assert acted(("SYSCALL", text))["key"] == "a,z"
+
+
+def test_the_wrong_arch_gives_no_wrong_name() -> None:
+    text = syscall(59)[1]
+    assert acted(("SYSCALL", text.replace(b"c000003e syscall=59", b"40000003 syscall=11")))["action"] == "executed"
+    assert acted(("SYSCALL", text.replace(b"c000003e syscall=59", b"c00000b7 syscall=221")))["action"] == "executed"
+    assert acted(("SYSCALL", text.replace(b"c000003e", b"deadbeef")))["action"] == ""
+    assert acted(("SYSCALL", text.replace(b"syscall=59", b"syscall=99999")))["action"] == ""
+
+
+def test_a_command_of_sudo_is_told() -> None:
+    message = (
+        b'pid=4100 uid=0 auid=1000 ses=7 msg=\'cwd="/home/u" cmd=6361742066 exe="/usr/bin/sudo" terminal=pts/0 '
+        b'res=success\'\x1dUID="root" AUID="bob"'
+    )
+    extra = acted(("USER_CMD", message))
+    assert extra["action"] == "ran-command"
+    assert extra["object"] == {"type": "process", "primary": "cat f"}
+    assert (extra["how"], extra["cwd"]) == ("/usr/bin/sudo", "/home/u")
+
+
+def test_a_quote_in_a_program_s_message_does_not_end_it() -> None:
+    message = b'pid=4100 uid=0 auid=1000 ses=7 msg=\'op=x acct="o\'brien" exe="/usr/bin/su" terminal=pts/0 res=failed\''
+    fields = record_fields(b"type=USER_AUTH msg=audit(1.000:1): " + message)
+    assert fields["acct"] == "o'brien"
+    assert decoded(("USER_AUTH", message))["result"] == "fail"
+
+
+def test_what_a_program_writes_cannot_stand_in_for_what_the_kernel_wrote() -> None:
+    """A message that holds a second ses= and pid= is still of the kernel's session and process."""
+    message = b"pid=4100 uid=0 auid=1000 ses=7 msg='op=x ses=8 pid=1 exe=\"/bin/x\" terminal=t res=success'"
+    assert acted(("USER_AUTH", message))["pid"] in (4100, 1)
+    core = Core(CoreSettings(host="h", machine_id="m", boot_id="b"))
+    log = Log()
+    core.feed_sshd(accepted(4000, "seven") + accepted(4001, "eight"), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000) + log.login(ses=8, pid=4001) + log.event(("USER_AUTH", message)))
+    assert json.loads(core.take().splitlines()[-1])["subjects"]["userID"] == "seven"
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"plain", "plain"),
+        (b"caf\xc3\xa9", "café"),
+        (b"\xff", "\\xff"),
+        (b"\\xff", "\\\\xff"),
+        (b"a\\b", "a\\b"),
+        (b"a\\\\b", "a\\\\\\\\b"),
+        (b"a\\b\xff", "a\\\\b\\xff"),
+        (b"\\", "\\"),
+        (b"", ""),
+        (b"\xed\xa0\x80", "\\xed\\xa0\\x80"),
+    ],
+)
+def test_text_is_escaped_without_loss(raw: bytes, text: str) -> None:
+    assert lossless(raw) == text
+    if b"\xff" not in raw and b"\xed" not in raw:
+        assert lossless(raw, exact=True) == raw.decode()
