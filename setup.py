@@ -31,7 +31,6 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "cdivision": True,
     "embedsignature": True,
-    "warn.unused": WERROR,
 }
 
 # What these name is in the C that Cython writes, and none of it can be changed from a .pyx.

@@ -192,8 +192,10 @@ cdef class AuditStream:
     cdef uint16_t index[INFLIGHT_INDEX]     # flight + 1
     cdef int32_t oldest, newest, free_flight, last_flight
     cdef Done *done
-    cdef uint8_t skip_stamp[STAMP_BYTES_MAX]    # the stamp of the last ignored event: its next line is skipped
-    cdef uint32_t skip_stamp_len
+    cdef uint8_t stamp[STAMP_BYTES_MAX]     # of the last line that was decided on; what the next lines likely carry
+    cdef uint32_t stamp_len                 # 0: none
+    cdef int32_t stamp_flight               # whose it is; -1: of an ignored event
+    cdef Py_ssize_t ses_hint                # where in the last kernel record ` ses=` stood
     cdef Event *free_events
     cdef uint32_t free_event_count
     # Counters, monotonic
@@ -208,6 +210,8 @@ cdef class AuditStream:
     cdef const uint8_t *finish_carried(self, const uint8_t *p, const uint8_t *end) except NULL
     cdef int carry(self, const uint8_t *p, Py_ssize_t len) except -1
     cdef int take_line(self, const uint8_t *line, Py_ssize_t length) except -1
+    cdef int take_next(self, const uint8_t *line, Py_ssize_t length, const uint8_t *blank) except -1
+    cdef void remember_stamp(self, Span line, Header *header, int32_t flight) noexcept nogil
     cdef int reject_line(self, const uint8_t *line, Py_ssize_t length, int code) except -1
     cdef int take_record(self, Span line, Header *header) except -1
     cdef int32_t decide(self, Span line, Header *header, uint16_t type, uint8_t flags, int32_t flight) except -3

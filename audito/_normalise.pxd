@@ -14,6 +14,7 @@ cdef enum:
     FIELD_NAMES_MAX = 6             # alternatives that a rule names for one value
     ARGS_MAX = 131072               # arguments that are listed; past that argv is incomplete
     ARGV_BYTES_MAX = 1 << 20        # bytes of argv that are listed, decoded
+    SYSCALLS_KEPT = 1024            # syscalls whose name and row are at hand; a power of two
     NESTING_MAX = 4                 # msg='… msg=…'
 
 cdef enum:                          # KnownField: fields that have a place of their own: no search for them
@@ -69,6 +70,12 @@ cdef struct FieldNames:
     Span name[FIELD_NAMES_MAX]
 
 
+cdef struct PathFields:             # what of a PATH record is asked for, quotes and all
+    Span name
+    Span mode
+    Span nametype
+
+
 # Where the reader of EXECVE records stands: a long argument spans fields, and records.
 cdef struct ArgvCursor:
     int64_t argc                    # as the kernel counted, -1: not read yet
@@ -107,9 +114,11 @@ cdef class Rules:
     cdef dict record_actions        # type number → tuple of Action
     cdef dict syscall_actions       # name → Action
     cdef object syscall_name        # (arch, number) → name or None
-    cdef dict syscalls              # (arch << 32 | number) → (name, Action or None); filled as they are met
+    cdef int64_t kept_keys[SYSCALLS_KEPT]   # arch << 32 | number of …
+    cdef list kept                  # (name, Action or None) of the syscalls met last, direct mapped
     cdef readonly dict type_names   # number → name
     cdef tuple interpreters
+    cdef tuple interpreter_bytes
 
     cdef tuple syscall_of(self, Facts *facts)
 
@@ -118,6 +127,7 @@ cdef class Reader(EventSink):
     # Reads an event into Facts and Meaning; its subclasses make something of them.
     cdef Rules rules
     cdef Facts facts
+    cdef str exe                    # text of exe, None: not made yet
     cdef Meaning meaning
     cdef bint exact                 # text as go-libaudit prints it, for comparison: see text_of
     cdef uint8_t *scratch           # for decoded text
@@ -125,6 +135,9 @@ cdef class Reader(EventSink):
 
     cdef int read(self, Event *event) except -1
     cdef bint is_void(self, uint16_t type) except -1
+    cdef bint is_plain(self) noexcept nogil
+    cdef void read_syscall(self, Span text) noexcept nogil
+    cdef bint is_login_user(self) noexcept nogil
     cdef int read_record(self, Record *record, bint main) except -1
     cdef int read_fields(self, Span text, uint16_t type, bint main, int depth) except -1
     cdef Span message(self, Span value, const uint8_t *end) noexcept nogil
@@ -140,6 +153,8 @@ cdef class Reader(EventSink):
     cdef uint8_t *room(self, size_t size) except NULL
     cdef int mean(self) except -1
     cdef str default_how(self)
+    cdef bint is_interpreter(self, Span exe) except -1
+    cdef str exe_text(self)
     cdef str named_text(self, Field *field, tuple syscall)
     cdef int mean_file(self, Action row) except -1
     cdef int mean_socket(self) except -1

@@ -69,11 +69,3 @@ class EventDecoder(Reader):
 
 def record_fields(line: bytes) -> dict[str, str]:
     """The fields of one record's line as text, those inside msg='…' among them. For the cold paths."""
-
-def lossless(raw: bytes, exact: bool = False) -> str:
-    r"""Bytes to text that can be turned back: UTF-8 as it stands, any other byte as ``\xNN``.
-
-    Where a text is not UTF-8, or would read as if it had been escaped (it holds ``\\`` or ``\xNN``), every
-    backslash in it is doubled. So no two byte strings give one text: ``\\`` reads back as a backslash,
-    ``\xNN`` as that byte, any other backslash as itself. ``exact`` leaves UTF-8 alone whatever it holds.
-    """

@@ -118,6 +118,7 @@ cdef struct Entry:
     int8_t digits               # of the time's fraction, 0 to 6
     uint8_t flags
     bint rsyslog                # rsyslog was on its way, and escaped control bytes
+    bint twice                  # the unprivileged child wrote it, and the monitor once more: sshd's escapes stand twice
 
 
 cdef struct Seen:
@@ -467,6 +468,14 @@ cdef inline int c_escape(uint8_t c) noexcept nogil:
     return -1
 
 
+cdef inline bint is_printable(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    while p < end:
+        if p[0] < 0x20 or p[0] > 0x7E:
+            return False
+        p += 1
+    return True
+
+
 cdef inline Py_ssize_t undo_rsyslog(const uint8_t *p, const uint8_t *end, uint8_t *out) noexcept nogil:
     # `#ooo` for a control byte. rsyslog does not escape a `#` that was there before: `#101` stays.
     cdef Py_ssize_t n = 0
@@ -628,7 +637,7 @@ cdef class Scanner:
     cdef int _scan_entry(self, Entry *entry) except -1000
     cdef bint _match(self, Span message, bint cut, Match *best) noexcept
     cdef object _result(self, Entry *entry, Match *match, uint32_t repeat)
-    cdef object _field(self, Match *match, int field, bint rsyslog)
+    cdef object _field(self, Entry *entry, Match *match, int field)
     cdef str _logged_at(self, int64_t time_us, int digit_count)
     cdef str _audit_id(self, Entry *entry)
     cdef int _reject(self, Span line, Span message, int code) except -1

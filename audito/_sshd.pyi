@@ -19,12 +19,6 @@ TRUSTED: int
 CUT: int
 AMBIGUOUS: int
 
-def lossless(data: bytes) -> str:
-    """Bytes as text: UTF-8 as it is, and where that cannot be, other bytes as ``\\xNN`` and each backslash doubled.
-
-    Text that reads like such an escape is escaped as well, so that no two byte strings give the same text.
-    """
-
 def event_id(data: bytes) -> str:
     """A UUID (version 8, BLAKE2b) made from bytes: the same ones give the same."""
 

@@ -11,6 +11,8 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from cpython.ref cimport Py_INCREF, PyObject
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
 
+from audito.text import lossless
+
 cdef extern from *:
     """
     #include <string.h>
@@ -292,7 +294,7 @@ cdef inline Span until_blank(const uint8_t **cursor, const uint8_t *end) noexcep
 
 
 cdef bint is_sshd(const uint8_t *p, Py_ssize_t n) noexcept nogil:
-    # One of TAGS in tables/sshd.py.
+    # One of TAGS in tables/programs.py.
     return (
         (n == 4 and memcmp(p, b"sshd", 4) == 0)
         or (n == 12 and memcmp(p, b"sshd-session", 12) == 0)
@@ -516,37 +518,27 @@ cdef inline bint may_be_cut(Span message) noexcept nogil:
 
 # Text.
 
-def lossless(data: bytes) -> str:
-    """Bytes as text: UTF-8 as it is, and where that cannot be, other bytes as ``\\xNN`` and each backslash doubled.
-
-    Text that reads like such an escape is escaped as well, so that no two byte strings give the same text.
-    """
-    if b"\\x" not in data:
-        try:
-            return data.decode()
-        except UnicodeDecodeError:
-            pass
-    return data.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-
-
-cdef str text_of(Span s, bint rsyslog, bint vis):
+cdef str text_of(Span s, const Entry *entry, bint vis):
+    # A span as text. What went through log.c twice is printable after the first undoing; a later sshd that no
+    # longer does so gives itself away where the text is not.
     cdef Py_ssize_t i
     cdef Py_ssize_t n = s.len
     cdef bytes data
     cdef uint8_t *out
     for i in range(s.len):
-        if s.ptr[i] >= 0x80 or s.ptr[i] == c'\\' or (rsyslog and s.ptr[i] == c'#'):
+        if s.ptr[i] >= 0x80 or s.ptr[i] == c'\\' or (entry.rsyslog and s.ptr[i] == c'#'):
             break
     else:
         return ascii_str(s.ptr, s.len)
     data = PyBytes_FromStringAndSize(NULL, s.len)
     out = <uint8_t *>PyBytes_AS_STRING(data)
-    if rsyslog:
-        n = undo_rsyslog(s.ptr, s.ptr + s.len, out)
-    else:
-        memcpy(out, s.ptr, <size_t>s.len)
+    memcpy(out, s.ptr, <size_t>s.len)
     if vis:
         n = undo_vis(out, out + n, out)
+    if vis and entry.twice and is_printable(out, out + n):
+        n = undo_vis(out, out + n, out)
+    if entry.rsyslog:
+        n = undo_rsyslog(out, out + n, out)     # last: its control bytes say nothing about log.c's
     return lossless(data[:n])
 
 
@@ -752,7 +744,6 @@ cdef class Scanner:
     cdef int _scan_line(self, const uint8_t *ptr, Py_ssize_t len, int form, int64_t now_us) except -1:
         cdef Entry entry
         cdef Span line
-        cdef Span rest
         cdef int code
         self._lines += 1
         while len and (ptr[len - 1] == c'\r' or ptr[len - 1] == 0):
@@ -893,8 +884,7 @@ cdef class Scanner:
         if not strip_start(&message, b"error: ", 7) and not strip_start(&message, b"fatal: ", 7):
             if message.len > 8 and memcmp(message.ptr, b"debug", 5) == 0 and message.ptr[6] == c':':
                 return REJECT_DEBUG
-        if not strip_end(&message, b" [preauth]", 10):
-            strip_end(&message, b" [postauth]", 11)
+        entry.twice = strip_end(&message, b" [preauth]", 10) or strip_end(&message, b" [postauth]", 11)
         if not self._match(message, cut, &match):
             if not strip_verbose(&message, &pid) or not self._match(message, cut, &match):
                 return REJECT_UNMATCHED
@@ -947,26 +937,28 @@ cdef class Scanner:
         put(result, 6, repeat)
         for i in range(self._meaning):
             field = places[i]
-            put(result, HEAD_COUNT + i, None if field < 0 else self._field(match, field, entry.rsyslog))
+            put(result, HEAD_COUNT + i, None if field < 0 else self._field(entry, match, field))
         # Strings and numbers alone: no cycle can pass through it, so the collector need not look.
         PyObject_GC_UnTrack(<PyObject *>result)
         return result
 
-    cdef object _field(self, Match *match, int field, bint rsyslog):
+    cdef object _field(self, Entry *entry, Match *match, int field):
         # What a field says, None where it does not.
         if not match.read >> field & 1:
             return (<tuple>self._words[match.variant.number])[field]
-        return text_of(match.spans[field], rsyslog, self._vis[match.variant.row])
+        return text_of(match.spans[field], entry, self._vis[match.variant.row])
 
     def read(self, message: bytes) -> tuple | None:
         """A bare message as (row, fields, flags), for tests and for people; None when no row knows it."""
         cdef Match match
+        cdef Entry entry
         cdef Span span = span_of(<const uint8_t *>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
         cdef int i
         if not self._match(span, may_be_cut(span), &match):
             return None
+        memset(&entry, 0, sizeof(entry))
         names = self._row_fields[match.variant.row]
-        values = [self._field(&match, i, False) for i in range(len(names))]
+        values = [self._field(&entry, &match, i) for i in range(len(names))]
         fields = {name: value for name, value in zip(names, values) if value is not None}
         return match.variant.row, fields, match.flags
 

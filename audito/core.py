@@ -326,7 +326,7 @@ class Core:
                 account = fields.get("acct", account)
                 address = fields.get("addr", address)
         source = events.Source("IP", address, events.SourceExtra(events.UNKNOWN))
-        subjects = events.Subjects(account, events.UNKNOWN, str(session["pid"]))
+        subjects = events.Subjects(loggedAs=account, pid=str(session["pid"]), userID=events.UNKNOWN)
         self._counts["joins_kernel"] += 1
         self._builder.identify(
             slot, str(session["ses"]), Raw(_encoder.encode(source)), Raw(_encoder.encode(subjects)), self._target

@@ -32,12 +32,15 @@ class Source(Struct, gc=False, omit_defaults=True):
     extra: SourceExtra | UnsetType = UNSET
 
 
-class Subjects(Struct, gc=False, omit_defaults=True):
-    """Who acted. ``loggedAs``: the account; ``userID``: certificate key ID; ``pid``: sshd's, decimal."""
+class Subjects(Struct, gc=False, omit_defaults=True, kw_only=True):
+    """Who acted. ``loggedAs``: the account; ``pid``: sshd's, decimal; ``userID``: certificate key ID.
+
+    In the Go daemon's order, which sorts them.
+    """
 
     loggedAs: str
-    userID: str
     pid: str | UnsetType = UNSET
+    userID: str
 
 
 class Target(Struct, gc=False):

@@ -14,10 +14,12 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
 from audito import _sshd
 from audito.events import UNKNOWN, LoginExtra, LoginMetadata, Outcome, Source, SourceExtra, Subjects, Target, UserLogin
 from audito.tables import sshd
+from audito.tables.programs import EXECUTABLES, TAGS
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Reject = Callable[[bytes, str], None]
@@ -155,7 +157,7 @@ def journal_entry(line: bytes) -> tuple[int, int, bool, bytes] | str | None:
     if not isinstance(fields, dict):
         return None
     identifier = fields.get("SYSLOG_IDENTIFIER")
-    if not isinstance(identifier, str) or identifier.partition("(")[0] not in sshd.TAGS:
+    if not isinstance(identifier, str) or identifier.partition("(")[0] not in TAGS:
         return ""
     message = fields.get("MESSAGE")
     if isinstance(message, str):
@@ -167,7 +169,7 @@ def journal_entry(line: bytes) -> tuple[int, int, bool, bytes] | str | None:
     time_us = _number(fields.get("_SOURCE_REALTIME_TIMESTAMP")) or _number(fields.get("__REALTIME_TIMESTAMP"))
     # SYSLOG_PID is the sender's own word: only where the kernel did not tell journald who it was.
     pid = _number(fields.get("_PID")) or _number(fields.get("SYSLOG_PID"))
-    trusted = fields.get("_UID") == "0" and fields.get("_EXE") in sshd.EXECUTABLES
+    trusted = fields.get("_UID") == "0" and fields.get("_EXE") in EXECUTABLES
     return time_us, pid, trusted, text.rstrip(b"\r\n\0")
 
 
@@ -333,7 +335,7 @@ class Logins:
         if line.flags & _sshd.CUT:
             metadata.extra = LoginExtra(truncated=True)
         user = UNKNOWN if line.user is None else line.user
-        subjects = Subjects(user, user_id, str(line.pid)) if line.pid else Subjects(user, user_id)
+        subjects = Subjects(loggedAs=user, pid=str(line.pid) if line.pid else UNSET, userID=user_id)
         return UserLogin(
             metadata, "UserLogin", line.logged_at, line.source(), outcome, subjects, "sshd", self._target, data
         )

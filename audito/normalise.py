@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from functools import cache
 
-from audito._normalise import Action, ActionBuilder, EventDecoder, Rules, lossless, record_fields
+from audito._normalise import Action, ActionBuilder, EventDecoder, Rules, record_fields
 from audito.tables.actions import INTERPRETER_PREFIXES, RECORD_ACTIONS, SYSCALL_ACTIONS
 from audito.tables.record_types import NAMES, RECORD_TYPES, is_single_record
 from audito.tables.record_types import carries_session as record_carries_session
 from audito.tables.syscalls import syscall_name
 
-__all__ = ["ActionBuilder", "EventDecoder", "lossless", "record_fields", "rules", "type_rows"]
+__all__ = ["ActionBuilder", "EventDecoder", "record_fields", "rules", "type_rows"]
 
 # As TypeFlag in _fastparse.pxd has them.
 TYPE_SESSION, TYPE_SINGLE, TYPE_ENDS = 1, 2, 4

@@ -69,9 +69,11 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> Archives:
     (tree / "audito" / "_stale.c").write_text("#error stale\n")
     (tree / "audito" / "_stale.cpython-39-x86_64-linux-gnu.so").write_bytes(b"stale")
 
-    with tarfile.open(build("build_sdist", tree, base / "sdist")) as sdist:
-        sdist_names = {name.partition("/")[2] for name in sdist.getnames()}
-        sdist.extractall(unpacked, filter="data")
+    sdist = build("build_sdist", tree, base / "sdist")
+    unpacked.mkdir()
+    run("tar", "-xzf", str(sdist), "-C", str(unpacked), cwd=base)
+    with tarfile.open(sdist) as archive:
+        sdist_names = {name.partition("/")[2] for name in archive.getnames()}
     (unpacked_tree,) = unpacked.iterdir()
     with zipfile.ZipFile(build("build_wheel", unpacked_tree, base / "wheel")) as wheel:
         wheel_names = set(wheel.namelist())

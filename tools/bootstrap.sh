@@ -2,9 +2,11 @@
 # Makes .venv with all that building and testing audito needs; called by make.
 # What the distribution must give (compiler, headers, pkg-config, libsystemd) is installed through apt-get or dnf
 # by root; anyone else gets one line to run. PYTHON=... names the interpreter, else the first that will do is taken.
+# With the argument "tests": also what tests are skipped without.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=.venv
+for_tests=${1:-}
 
 say() { printf 'audito: %s\n' "$*" >&2; }
 
@@ -58,6 +60,14 @@ missing_packages() {
     if ! pkg-config --exists libsystemd 2>/dev/null; then
         apt+=(libsystemd-dev)
         dnf+=(systemd-devel)
+    fi
+    if [ -n "$for_tests" ] && [ ! -x /lib/systemd/systemd-journal-remote ]; then
+        apt+=(systemd-journal-remote)
+        dnf+=(systemd-journal-remote)
+    fi
+    if [ -n "$for_tests" ] && [ ! -e /usr/include/libaudit.h ]; then
+        apt+=(libaudit-dev)
+        dnf+=(audit-libs-devel)
     fi
     case $manager in
         dnf) echo "${dnf[*]}" ;;

@@ -105,12 +105,20 @@ class FifoSource:
         self.opened = self._replaced = False
 
     def _take(self) -> int:
+        """All that is in the pipe: a busy writer refills it meanwhile, and larger chunks cost less a byte."""
+        count = 0
         try:
-            return os.readv(self._fd, [self._view])
+            while count < READ_BYTES_MAX:
+                got = os.readv(self._fd, [self._view[count:]])
+                if not got:
+                    break
+                count += got
         except BlockingIOError:
-            return 0
+            pass
         except OSError as exc:
-            raise SourceError(f"{self._path}: {exc.strerror or exc}") from exc
+            if not count:
+                raise SourceError(f"{self._path}: {exc.strerror or exc}") from exc
+        return count
 
     def _change(self) -> bool:
         """Go over to the pipe that has the name now; returns whether an open line was ended in the buffer."""

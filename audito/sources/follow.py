@@ -323,14 +323,16 @@ class Follower:
             return self._cut(file, size)
         if size > file.offset:
             return True
-        newer = self._newer(file)
+        newer, adjoins = self._newer(file)
         if not newer:
             self.ended = not self._follow
             return False
         # The writer changed to a newer file before this look at the size, so the old one is at its end now.
         if file.size() > file.offset:
             return True
-        return self._enter(newer[0], 0)
+        entered = self._enter(newer[0], 0)
+        self._counts["gaps"] += entered and not adjoins
+        return entered
 
     def _cut(self, file: _File, size: int) -> bool:
         """The file at hand was shortened or emptied in place; returns whether reading on may give something."""
@@ -379,27 +381,28 @@ class Follower:
             return False
         return self._enter(rest[0 if self._done else self._first(rest)], 0)
 
-    def _newer(self, file: _File) -> list[Seen]:
-        """The files to read after this one, oldest first; none as long as nobody wrote to any of them."""
+    def _newer(self, file: _File) -> tuple[list[Seen], bool]:
+        """The files to read after this one, oldest first; none as long as nobody wrote to any of them.
+
+        And whether the first of them surely follows this one.
+        """
         try:
             status = os.lstat(self._live)
             if (status.st_dev, status.st_ino) == (file.dev, file.inode):
-                return []
+                return [], True
         except FileNotFoundError:
             pass
         files = self._snapshot()
         if files is None:
-            return []
+            return [], True
         at = next((i for i, seen in enumerate(files) if (seen.dev, seen.inode) == (file.dev, file.inode)), -1)
         newer = files[at + 1 :] if at >= 0 else files[self._after_done(files) :]
         # A writer that was told late of the rotation still writes to the old file: it ends with the first
         # byte of a newer one.
         if not any(seen.size for seen in newer):
-            return []
-        if at < 0 and len(newer) > 1:
-            # Rotated out of the directory: others may have come and gone between two looks.
-            self._counts["gaps"] += 1
-        return newer
+            return [], True
+        # Rotated out of the directory, this one leaves open whether others came and went between two looks.
+        return newer, at >= 0 or len(newer) == 1
 
     def _enter(self, seen: Seen, offset: int, *, same_text: bool = False) -> bool:
         """Change to another file; returns false when it is not there any more. Errors: OSError, SourceError.
@@ -410,18 +413,23 @@ class Follower:
             fd = open_regular(seen.path)
         except FileNotFoundError:
             return False
-        status = os.fstat(fd)
+        try:
+            status = os.fstat(fd)
+            head = _head_of(os.pread(fd, HEAD_BYTES_MAX, 0))
+            before = os.pread(fd, 1, offset - 1) if offset else b"\n"
+        except OSError:
+            os.close(fd)
+            raise
         if (status.st_dev, status.st_ino) != (seen.dev, seen.inode):
             os.close(fd)
             return False
-        head = _head_of(os.pread(fd, HEAD_BYTES_MAX, 0))
-        file = _File(seen.path, fd, status.st_dev, status.st_ino, offset, head)
+        file = _File(seen.path, fd, seen.dev, seen.inode, offset, head)
         if self._file is not None:
             self._counts["rotations"] += 1
             if not same_text:
                 self._leave(self._file)
         elif offset > 0:
-            self._line_open = os.pread(fd, 1, offset - 1) != b"\n"
+            self._line_open = before != b"\n"
         old = self._file
         self._go_on(file, offset, line_goes_on=same_text)
         if self._follow and self._watcher.fileno() >= 0:

@@ -21,29 +21,9 @@ import msgspec
 
 from audito.errors import SourceError
 from audito.sources import READ_BYTES_MAX, Format, Stream
+from audito.tables.programs import EXECUTABLES, TAGS
 
 log = logging.getLogger(__name__)
-
-IDENTIFIERS = ("sshd", "sshd-session", "sshd-auth")
-"""What sshd's processes call themselves; from OpenSSH 9.8 and 10.0 on, the last two are programs of their own."""
-
-SSHD_EXECUTABLES = frozenset(
-    {
-        "/usr/sbin/sshd",
-        "/usr/bin/sshd",  # where sbin is a link to bin
-        *(
-            f"{directory}/{program}"
-            for directory in (
-                "/usr/lib/openssh",
-                "/usr/libexec/openssh",
-                "/usr/lib/ssh",
-                "/usr/libexec/ssh",
-                "/usr/libexec",
-            )
-            for program in ("sshd-session", "sshd-auth")
-        ),
-    }
-)
 
 JOURNAL_ROOTS = (Path("/var/log/journal"), Path("/run/log/journal"))
 MACHINE_ID = Path("/etc/machine-id")
@@ -179,7 +159,7 @@ class JournalSource:
         *,
         boot_id: str = "",
         since_us: int | None = None,
-        executables: Iterable[str] = SSHD_EXECUTABLES,
+        executables: Iterable[str] = EXECUTABLES,
     ) -> None:
         self.name = "sshd-journal"
         self.ended = False
@@ -220,7 +200,7 @@ class JournalSource:
             raise SourceError(f"{where}: the Python package systemd-python is missing: {exc}") from exc
         except OSError as exc:
             raise SourceError(f"{where}: {exc.strerror or exc}") from exc
-        entries.match("SYSLOG_IDENTIFIER", IDENTIFIERS)
+        entries.match("SYSLOG_IDENTIFIER", TAGS)
         if self._boot_id:
             entries.match("_BOOT_ID", [self._boot_id])
         try:

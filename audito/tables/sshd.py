@@ -7,25 +7,6 @@ from __future__ import annotations
 
 from audito.tables.sshd_grammar import MESSAGE_BYTES, Example, Row, compile_rows
 
-TAGS = ("sshd", "sshd-session", "sshd-auth")
-"""The names sshd's processes log under: the second since 9.8, the third since 10.0."""
-
-EXECUTABLES = frozenset(
-    ("/usr/sbin/sshd", "/usr/bin/sshd")  # the second where sbin is a link to bin
-    + tuple(
-        f"{directory}/{program}"
-        for directory in (
-            "/usr/lib/openssh",
-            "/usr/libexec/openssh",
-            "/usr/lib/ssh",
-            "/usr/libexec/ssh",
-            "/usr/libexec",
-        )
-        for program in TAGS[1:]
-    )
-)
-"""Where distributions put them: a journal entry is sshd's own if its ``_EXE`` is one of these (and ``_UID`` is 0)."""
-
 
 def _ex(line: str, /, **fields: str) -> Example:
     return Example(line, fields)
@@ -273,6 +254,14 @@ _NAME_ROWS = (
             invalid="invalid user", user="x", addr="10.0.0.5", port="1", proto="ssh2",
         ),
         error="maximum authentication attempts exceeded",
+    ),
+    _row(
+        "max_attempts_cut", "maximum authentication attempts exceeded for " + _WHO, "6.6-", "failure",
+        _ex(
+            _cut("maximum authentication attempts exceeded for invalid user "), invalid="invalid user",
+            user=_cut("maximum authentication attempts exceeded for invalid user ")[58:],
+        ),
+        error="maximum authentication attempts exceeded", cut="only",
     ),
     _row(
         "prohibited", "administratively prohibited connection for " + _WHO + " from {addr} port {port}",
@@ -585,6 +574,12 @@ _CONNECTION_ROWS = (
             state="invalid user", user="", addr="10.0.0.5", port="50022",
         ),
         _ex("Connection reset by user b o ::1 port 1", state="user", user="b o", addr="::1", port="1"),
+    ),
+    _row(
+        "connection_cut", "<Connection closed by|Connection reset by|Disconnected from|Disconnecting>"
+        " {state=authenticating user|invalid user|user} {user}", "7.5-", "note",
+        _ex(_cut("Disconnected from invalid user "), state="invalid user", user="x" * 469),
+        cut="only",
     ),
     _row(
         "connection_timeout", "Connection from " + _PEER + " timed out", "7.5-", "note",

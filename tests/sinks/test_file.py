@@ -200,6 +200,27 @@ def test_f30_a_link_on_the_way_is_followed_only_where_nobody_else_can_make_one(t
         FileSink(tmp_path / "a" / "out.log").open()
 
 
+def test_f30_a_link_made_between_the_look_and_the_opening_is_not_followed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = path.parent / "victim"
+    victim.write_bytes(b"precious\n")
+    path.touch()
+    sink = FileSink(path)
+    look = sink._require_ours
+
+    def swap_after(status: os.stat_result) -> None:
+        monkeypatch.undo()
+        look(status)
+        path.unlink()
+        path.symlink_to(victim)
+
+    monkeypatch.setattr(sink, "_require_ours", swap_after)
+    with pytest.raises(SinkError, match="symbolic link"):
+        sink.open()
+    assert victim.read_bytes() == b"precious\n"
+
+
 @needs_root
 def test_f30_nothing_is_written_outside_while_names_are_swapped(tmp_path: Path) -> None:
     """Somebody with write permission to the directory swaps the file for links and back, as fast as he can."""

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import audito.sources
 from audito.errors import SourceError
 from audito.sources import READ_BYTES_MAX, Source
 from audito.sources.all import ALL
@@ -29,7 +30,6 @@ class Rig:
     """An input of one kind, and how its writer fills it. ``resumable``: what was read can be read again."""
 
     resumable = True
-    can_be_missing = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,7 +91,6 @@ class FifoRig(Rig):
 
 class StdinRig(Rig):
     resumable = False
-    can_be_missing = False
 
     def create(self) -> None:
         self.reader, self.writer = os.pipe()
@@ -172,7 +171,7 @@ def read_until(source: Source, length: int, *, timeout_s: float = 10.0) -> bytes
 
 def test_every_source_is_named_in_all() -> None:
     found = set()
-    for path in Path(Source.__module__.replace(".", "/")).parent.glob("sources/*.py"):
+    for path in Path(audito.sources.__file__).parent.glob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name.endswith("Source") and node.name != "Source":
                 found.add(node.name)
@@ -301,9 +300,10 @@ def test_close_and_open_go_on_where_reading_stopped(rig: Rig, source: Source) ->
     assert got == expected
 
 
+@pytest.mark.parametrize(
+    "rig", [member for member in ALL if member is not StdinSource], ids=lambda member: member.__name__, indirect=True
+)
 def test_a_missing_input_is_named_and_opens_once_it_is_there(rig: Rig, tmp_path: Path) -> None:
-    if not rig.can_be_missing:
-        pytest.skip("is always there")
     aside = tmp_path / "aside"
     rig.path.rename(aside)
     source = rig.source()

@@ -7,7 +7,6 @@ import itertools
 import mmap
 import os
 import random
-import shutil
 import signal
 import sys
 import time
@@ -24,7 +23,6 @@ from audito.sources import READ_BYTES_MAX
 from audito.sources.directory import DirectorySource, log_files, oldest_record_ms
 from audito.sources.follow import open_regular
 from tests.sources.logs import Log, read_all, record
-
 
 EMPTY_HASH = hashlib.blake2b(b"", digest_size=16).hexdigest()
 
@@ -519,6 +517,22 @@ def test_a_place_before_the_first_byte(log: Log, source: DirectorySource) -> Non
     other.close()
 
 
+def test_a_line_left_open_is_ended_even_if_its_file_is_gone_and_reading_was_stopped(
+    log: Log, source: DirectorySource
+) -> None:
+    log.write(record(1) + record(2)[:20])
+    got = read_all(source)
+    source.close()
+    log.live.unlink()
+    log.close()
+    log.write(record(3))
+    for _ in range(2):
+        source.open()
+        source.close()
+    source.open()
+    assert got + read_all(source) == record(1) + record(2)[:20] + b"\n" + record(3)
+
+
 @pytest.mark.parametrize("state", [{}, {"stream": "x"}, {"path": 1, "stream": 0}, {"stream": 5}])
 def test_a_place_that_cannot_be_read_starts_anew(log: Log, state: dict[str, object]) -> None:
     log.write(record(1))
@@ -581,8 +595,16 @@ def test_a_named_pipe_in_place_of_the_log_blocks_nobody(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "audit.log")
     with pytest.raises(SourceError, match=r"audit\.log: .*not a regular file"):
         DirectorySource(tmp_path).open()
-    with pytest.raises(SourceError, match=r"audit\.log: .*not a regular file"):
-        open_regular(tmp_path / "audit.log")
+
+
+def test_f30_what_became_something_else_after_the_look_is_refused_by_the_opening(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match="pipe: not a regular file"):
+        open_regular(tmp_path / "pipe")
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    with pytest.raises(OSError, match="symbolic link"):
+        open_regular(tmp_path / "link")
 
 
 def test_a_file_instead_of_the_directory_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 
 from audito.errors import SourceError
 from audito.sources import journal as module
-from audito.sources.journal import LINE_BYTES_MAX, MESSAGE_BYTES_MAX, SSHD_EXECUTABLES, JournalSource, journal_available
+from audito.sources.journal import LINE_BYTES_MAX, MESSAGE_BYTES_MAX, JournalSource, journal_available
+from audito.tables.programs import EXECUTABLES
 from tests.sources.journals import BOOT, Journal, needs_journal
 from tests.sources.logs import read_all
 
@@ -71,7 +72,7 @@ def test_other_programs_are_not_read(journal: Journal, source: JournalSource) ->
     assert messages_of(source) == [b"sshd"]
 
 
-@pytest.mark.parametrize("executable", sorted(SSHD_EXECUTABLES))
+@pytest.mark.parametrize("executable", sorted(EXECUTABLES))
 def test_known_executables_run_by_root_are_trusted(journal: Journal, source: JournalSource, executable: str) -> None:
     journal.append(b"hello", _EXE=executable)
     assert lines_of(source)[0].split()[2] == b"1"
