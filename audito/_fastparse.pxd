@@ -13,6 +13,7 @@ cdef enum:
     EVENT_BYTES_START = 4096        # room for the records of a usual execve (1.1 KB) without growing
     INFLIGHT_EVENTS_MAX = 4096      # events with records missing; the kernel interleaves tens, not thousands
     INFLIGHT_INDEX = 8192           # slots of the index over them, a power of two, at most half full
+    SESSION_INDEX_START = 4096      # slots of the indexes of sessions at the start, a power of two; they double
     DONE_RING = 16384               # sequences that are over or ignored, direct mapped; a power of two
     FREE_EVENTS_MAX = 1024          # recycled events kept for reuse (4 MiB)
     EVENT_TIMEOUT_MS = 2000         # record time after which an event is complete: auparse's EOE_TIMEOUT
@@ -107,6 +108,7 @@ cdef struct Session:
     uint8_t state                   # SessionState
     uint8_t ended                   # its end was seen; kept as a tombstone for what was left running
     uint8_t waiting                 # it is in the list of sessions without an identity
+    uint8_t indexed                 # its number leads to it; not any more once a newer session has the number
     uint8_t announced               # the core was told of it
     uint8_t proven                  # a kernel record of the login's pid names sshd as its program
 
@@ -134,6 +136,8 @@ cdef class Sessions:
     cdef void wait_unlink(self, int32_t slot) noexcept nogil
     cdef void end(self, int32_t slot) noexcept nogil
     cdef void end_unlink(self, int32_t slot) noexcept nogil
+    cdef int grow(self) except -1
+    cdef void chain_insert(self, int32_t slot) noexcept nogil
     cdef void index_insert(self, int32_t slot) noexcept nogil
     cdef void index_remove(self, int32_t slot) noexcept nogil
     cdef uint64_t oldest_held_offset(self) noexcept nogil

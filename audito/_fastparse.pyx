@@ -176,17 +176,14 @@ cdef inline uint32_t name_hash(Span name) noexcept nogil:
 cdef class Sessions:
 
     def __cinit__(self, uint32_t capacity=131072):
-        cdef uint32_t size = 16
         if capacity < 2 or capacity > 1 << 24:
             raise ValueError(f"session table of {capacity} slots: 2 to {1 << 24} are possible")
-        while size < capacity * 2:
-            size *= 2
         self.capacity = capacity
-        self.index_mask = size - 1
+        self.index_mask = SESSION_INDEX_START - 1
         # calloc gives untouched pages: a table that is not used costs no memory.
         self.slots = <Session *>PyMem_Calloc(capacity, sizeof(Session))
-        self.slot_by_ses = <uint32_t *>PyMem_Calloc(size, sizeof(uint32_t))
-        self.chain_by_pid = <uint32_t *>PyMem_Calloc(size, sizeof(uint32_t))
+        self.slot_by_ses = <uint32_t *>PyMem_Calloc(SESSION_INDEX_START, sizeof(uint32_t))
+        self.chain_by_pid = <uint32_t *>PyMem_Calloc(SESSION_INDEX_START, sizeof(uint32_t))
         if not self.slots or not self.slot_by_ses or not self.chain_by_pid:
             raise MemoryError()
         self.wait_head = self.wait_tail = self.end_head = self.end_tail = -1
@@ -222,6 +219,36 @@ cdef class Sessions:
         while self.slot_by_ses[i]:
             i = (i + 1) & self.index_mask
         self.slot_by_ses[i] = <uint32_t>slot + 1
+        self.slots[slot].indexed = True
+
+    cdef void chain_insert(self, int32_t slot) noexcept nogil:
+        cdef uint32_t chain = <uint32_t>self.slots[slot].pid * 2654435761u & self.index_mask
+        self.slots[slot].pid_next = <int32_t>self.chain_by_pid[chain] - 1
+        self.chain_by_pid[chain] = <uint32_t>slot + 1
+
+    cdef int grow(self) except -1:
+        # Double the indexes. They start small: with a thousand sessions a look-up stays in the cache (1 MB of index
+        # for the greatest table costs 15 ns a look-up more).
+        cdef size_t size = (<size_t>self.index_mask + 1) * 2
+        cdef uint32_t *by_ses = <uint32_t *>PyMem_Calloc(size, sizeof(uint32_t))
+        cdef uint32_t *by_pid = <uint32_t *>PyMem_Calloc(size, sizeof(uint32_t))
+        cdef uint32_t i
+        if not by_ses or not by_pid:
+            PyMem_Free(by_ses)
+            PyMem_Free(by_pid)
+            raise MemoryError()
+        PyMem_Free(self.slot_by_ses)
+        PyMem_Free(self.chain_by_pid)
+        self.slot_by_ses = by_ses
+        self.chain_by_pid = by_pid
+        self.index_mask = <uint32_t>(size - 1)
+        for i in range(self.used):
+            if self.slots[i].state == SESSION_FREE:
+                continue
+            self.chain_insert(<int32_t>i)
+            if self.slots[i].indexed:
+                self.index_insert(<int32_t>i)
+        return 0
 
     cdef void index_remove(self, int32_t slot) noexcept nogil:
         # Shift later entries of the run back into the hole, so that probing needs no tombstones.
@@ -229,9 +256,10 @@ cdef class Sessions:
         cdef uint32_t i = index_of(self.slots[slot].node, self.slots[slot].ses) & mask
         cdef uint32_t hole, home
         cdef Session *other
+        if not self.slots[slot].indexed:
+            return                          # its number was taken over by a newer session
+        self.slots[slot].indexed = False
         while self.slot_by_ses[i] != <uint32_t>slot + 1:
-            if self.slot_by_ses[i] == 0:
-                return                      # its number was taken over by a newer session
             i = (i + 1) & mask
         hole = i
         while True:
@@ -251,7 +279,6 @@ cdef class Sessions:
         # A slot for a session that a LOGIN record opened at ts_ms; the same slot when it is told twice.
         cdef int32_t slot = self.find(node, ses)
         cdef Session *s
-        cdef uint32_t chain
         if slot >= 0:
             s = &self.slots[slot]
             if s.pid == pid and s.open_ms == ts_ms:
@@ -261,6 +288,8 @@ cdef class Sessions:
             if not s.waiting:
                 self.close(slot)
         slot = self.slot_new()
+        if self.live * 2 > self.index_mask:
+            self.grow()
         s = &self.slots[slot]
         self.generations += 1
         memset(s, 0, sizeof(Session))
@@ -272,9 +301,7 @@ cdef class Sessions:
         s.state = SESSION_CANDIDATE
         s.end_next = s.end_prev = -1
         self.index_insert(slot)
-        chain = <uint32_t>pid * 2654435761u & self.index_mask
-        s.pid_next = <int32_t>self.chain_by_pid[chain] - 1
-        self.chain_by_pid[chain] = <uint32_t>slot + 1
+        self.chain_insert(slot)
         s.wait_prev = self.wait_tail
         s.wait_next = -1
         if self.wait_tail >= 0:

@@ -1040,6 +1040,9 @@ cdef class ActionBuilder(Reader):
             if not whole:
                 incomplete = argc
                 self.args_incomplete += 1
+        elif m.action == "executed" and not failed:
+            incomplete = -1             # a program was executed and its EXECVE record did not come
+            self.args_incomplete += 1
         if failed:
             session.failures += 1
         extra = ActionExtra(

@@ -94,7 +94,10 @@ class EffectiveUser(Struct, gc=False, omit_defaults=True):
 
 
 class ActionExtra(Struct, gc=False, omit_defaults=True):
-    """``metadata.extra`` of an action. ``sequence``: the kernel's serial; ``exit``: the syscall's return value."""
+    """``metadata.extra`` of an action. ``sequence``: the kernel's serial; ``exit``: the syscall's return value.
+
+    ``args_incomplete``: process_args is not all of argv; the kernel's argc, or -1 where it did not come.
+    """
 
     action: str
     how: str

@@ -113,7 +113,9 @@ class Usage:
 def wait_usage(process: subprocess.Popen[bytes], began: float, limit_s: float) -> Usage:
     """Wait for a process that began then (perf_counter). Errors: WrongOutputError when it fails or takes too long."""
     end = began + limit_s
+    rss_mib = 0.0
     while True:
+        rss_mib = memory_mib(process.pid, "VmHWM") or rss_mib
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
         if pid:
             break
@@ -121,11 +123,24 @@ def wait_usage(process: subprocess.Popen[bytes], began: float, limit_s: float) -
             process.kill()
             process.wait()
             raise WrongOutputError(f"{process.args!r} takes longer than {limit_s:.0f} s")
-        time.sleep(0.0005)
+        time.sleep(0.001)
     wall_s = time.perf_counter() - began
     process.returncode = os.waitstatus_to_exitcode(status)
     require(process.returncode == 0, f"{process.args!r} exited with {process.returncode}")
-    return Usage(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Usage(wall_s, usage.ru_utime + usage.ru_stime, rss_mib)
+
+
+def memory_mib(pid: int, field: str = "VmRSS") -> float:
+    """What /proc/PID/status says: VmRSS, or VmHWM for the peak. 0 for a process that is over.
+
+    Not ru_maxrss: of a process that Python starts it is at least what Python itself had, by way of vfork().
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    line = next((line for line in status.splitlines() if line.startswith(f"{field}:")), "x 0")
+    return int(line.split()[1]) / 1024
 
 
 def cpu_now_s(pid: int) -> float:

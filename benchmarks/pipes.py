@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import workload
-from benchmarks.measure import ROOT, Usage, WrongOutputError, cpu_now_s, median, pipe_copy, require
+from benchmarks.measure import ROOT, Usage, WrongOutputError, cpu_now_s, median, memory_mib, pipe_copy, require
 
 CHUNK_BYTES = 128 * 1024  # what cat writes at a time
 QUIET_S = 0.3
@@ -243,6 +243,7 @@ def run_daemon(directory: Path, truth: workload.Truth, limit_s: float, tree: Pat
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[float, float]:
     """End the daemon with SIGTERM, which must exit 0 in time; its CPU time and peak RSS in MiB."""
+    rss_mib = memory_mib(process.pid, "VmHWM")
     process.send_signal(signal.SIGTERM)
     end = time.monotonic() + EXIT_S
     while True:
@@ -255,7 +256,7 @@ def ended(process: subprocess.Popen[bytes]) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise WrongOutputError(f"exit code {process.returncode} after SIGTERM")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return usage.ru_utime + usage.ru_stime, rss_mib
 
 
 # ------------------------------------------------------------------------------------------ checking
