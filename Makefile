@@ -62,6 +62,24 @@ lint: build ## ruff, mypy, the stubs against the compiled modules, and a build w
 		--allowlist tests/stubtest_allowlist.txt $(STUBBED)
 	@AUDITO_DEBUG= AUDITO_SANITIZE= AUDITO_WERROR=1 $(PY) setup.py -q build_ext --build-lib build/lint -j 2
 
+.PHONY: bench
+bench: build $(VENV)/.bench ## all benches: tables, JSON and the plots of docs/performance.md; BENCH_ARGS=--full is long
+	@$(PY) -m benchmarks $(BENCH_ARGS)
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/.packages
+	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")' \
+		| $(PY) -m pip install --quiet --disable-pip-version-check --requirement /dev/stdin
+	@touch $@
+
+.PHONY: bench-gate
+bench-gate: build ## fail on a regression against benchmarks/baseline.json; GATE_ARGS=--prove shows that it can
+	@$(PY) -m benchmarks.gate $(GATE_ARGS)
+
+.PHONY: bench-update
+bench-update: build ## after a change that is meant: the benches' digests and the baseline anew, to be committed with it
+	@$(PY) -m benchmarks.stages --update
+	@$(PY) -m benchmarks.gate --update
+
 # Compiled modules that have a .pyi.
 STUBBED := $(patsubst audito/%.pyi,audito.%,$(wildcard audito/_*.pyi))
 

@@ -5,7 +5,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from audito._scan cimport Header, Span
+from audito._scan cimport Header, Span, span_of
 
 cdef enum:
     LINE_BYTES_MAX = 65536          # the kernel cuts a record at 8,970 bytes; ENRICHED names come on top
@@ -16,6 +16,9 @@ cdef enum:
     SESSION_INDEX_START = 4096      # slots of the indexes of sessions at the start, a power of two; they double
     DONE_RING = 16384               # sequences that are over or ignored, direct mapped; a power of two
     FREE_EVENTS_MAX = 1024          # recycled events kept for reuse (4 MiB)
+    INFLIGHT_BYTES_MAX = 32 << 20   # of all events in flight; past that the oldest is completed early
+    NODE_CLOCKS = 64                # hosts whose record time is kept apart, direct mapped; a power of two
+    CLOCK_JUMP_MS = 60000           # a stamp further ahead than this moves the clock only when a second one agrees
     EVENT_TIMEOUT_MS = 2000         # record time after which an event is complete: auparse's EOE_TIMEOUT
     HELD_EVENTS_MAX = 65536         # events waiting for a login line, all sessions together …
     HELD_BYTES_MAX = 48 << 20       # … and their bytes: past either, audit input pauses
@@ -60,6 +63,16 @@ cdef enum SessionState:
     SESSION_KERNEL = 4              # no login line came: written with what the kernel knows
 
 
+# Every session is in one list, which says in what order sessions go when the table is full: first those that
+# ended, then those whose identity nobody vouches for, then the bound ones; one that waits is given up before.
+cdef enum:                          # SessionList
+    LIST_WAITING = 0                # no identity yet: holds its events. In the order of opening: load() keeps that
+    LIST_ENDED = 1
+    LIST_KERNEL = 2
+    LIST_BOUND = 3
+    LISTS = 4
+
+
 # One record in an event's bytes: this head, then the line from `type=`, padded to 8 bytes.
 cdef struct Record:
     uint32_t len                    # bytes of the line
@@ -76,15 +89,13 @@ cdef struct Event:
     uint64_t offset                 # of its first line in the audit stream
     uint32_t seq
     uint32_t node
-    uint32_t ses
     int32_t session                 # slot in Sessions, -1: not known yet
     uint32_t generation             # of that slot when it was taken
     uint32_t used
     uint32_t size
-    uint16_t records                # without EOE
+    uint32_t records                # without EOE
     uint16_t flags                  # EventFlag
     uint16_t first_type             # of the record that came first: it names the event
-    uint16_t _pad
 
 
 # One audit session of an ssh login. Slots are reused: a generation tells an old reference from a new one.
@@ -101,13 +112,14 @@ cdef struct Session:
     uint32_t failures               # of them with outcome failed
     int32_t login_flight            # flight of its LOGIN event + 1, 0: that event is over
     int32_t pid_next                # next slot with the same pid hash, -1
-    int32_t wait_next               # neighbours in the list of sessions without an identity, oldest first
-    int32_t wait_prev
-    int32_t end_next                # neighbours in the list of ended sessions, oldest first
-    int32_t end_prev
+    int32_t parent                  # slot of the session that it was opened in (old-ses), -1: none
+    uint32_t parent_generation
+    int32_t next                    # neighbours in its list, in the order of entering
+    int32_t prev
     uint8_t state                   # SessionState
+    uint8_t list                    # SessionList
     uint8_t ended                   # its end was seen; kept as a tombstone for what was left running
-    uint8_t waiting                 # it is in the list of sessions without an identity
+    bint acted                      # it did something since it was last looked at for a place
     uint8_t indexed                 # its number leads to it; not any more once a newer session has the number
     uint8_t announced               # the core was told of it
     uint8_t proven                  # a kernel record of the login's pid names sshd as its program
@@ -123,7 +135,8 @@ cdef class Sessions:
     cdef uint32_t *chain_by_pid
     cdef uint32_t capacity, used, free_head, live
     cdef uint32_t index_mask
-    cdef int32_t wait_head, wait_tail, end_head, end_tail
+    cdef int32_t heads[LISTS]
+    cdef int32_t tails[LISTS]
     cdef uint32_t generations
     cdef uint64_t held_events, held_bytes
     cdef readonly uint64_t evicted          # sessions pushed out by new ones, table full
@@ -133,15 +146,17 @@ cdef class Sessions:
     cdef int32_t open(self, uint32_t node, uint32_t ses, int32_t pid, uint64_t ts_ms) except -2
     cdef void close(self, int32_t slot) noexcept
     cdef void hold(self, int32_t slot, Event *event) noexcept nogil
-    cdef void wait_unlink(self, int32_t slot) noexcept nogil
-    cdef void end(self, int32_t slot) noexcept nogil
-    cdef void end_unlink(self, int32_t slot) noexcept nogil
+    cdef void enlist(self, int32_t slot, uint8_t list) noexcept nogil
+    cdef void unlist(self, int32_t slot) noexcept nogil
+    cdef void settle_list(self, int32_t slot) noexcept nogil
+    cdef bint must_give_up(self) noexcept nogil
     cdef int grow(self) except -1
     cdef void chain_insert(self, int32_t slot) noexcept nogil
     cdef void index_insert(self, int32_t slot) noexcept nogil
     cdef void index_remove(self, int32_t slot) noexcept nogil
     cdef uint64_t oldest_held_offset(self) noexcept nogil
     cdef int32_t slot_new(self) except -2
+    cdef int32_t quiet_one(self) noexcept nogil
     cdef Session *checked(self, int32_t slot) except NULL
 
 
@@ -154,6 +169,8 @@ cdef class EventSink:
 cdef struct Flight:
     Event *event
     uint64_t born_ms                # wall clock of the last tick before its first record; live only
+    uint64_t opened_ms              # record time of its node when its first record came; not its own stamp, which is
+                                    # that of the syscall's entry: an open() on FUSE blocks for as long as it likes
     int32_t older                   # neighbours by age of the first record
     int32_t newer
     uint8_t keep                    # its session is ours: copy all its records
@@ -166,6 +183,14 @@ cdef struct Done:
     uint32_t seq
     uint32_t node
     bint kept                       # it was ours: a record that still comes is missing in what was written
+
+
+# Record time of one host. One stamp that is far ahead (a torn line, a clock set wrong for a moment) must not
+# complete all that is in flight.
+cdef struct NodeClock:
+    uint64_t ms
+    uint64_t jump_ms                # the last stamp that was too far ahead to be believed, 0: none
+    uint32_t node
 
 
 cdef struct TypeRow:                # a record type's name and number; len 0: a free slot of the index
@@ -182,6 +207,8 @@ cdef class AuditStream:
     cdef bint keep_all                      # decode: every event, no session needed
     cdef object reject                      # callable(line: bytes, reason: str) or None
     cdef object opened                      # callable(slot: int) or None: a session has its first whole event
+    cdef object inherited                   # callable(slot: int, parent: int): opened inside another session
+    cdef object crowded                     # callable(slot: int): give this waiting session up, the table is full
     cdef TypeRow type_rows[TYPE_INDEX]
     cdef uint8_t type_flags[TYPES_MAX]
     # State
@@ -190,7 +217,9 @@ cdef class AuditStream:
     cdef bint skipping                      # in a line longer than LINE_BYTES_MAX, until its newline
     cdef uint64_t line_offset               # stream offset of the line in hand
     cdef readonly uint64_t offset           # stream offset of the next byte
-    cdef readonly uint64_t clock_ms         # record time of the last record
+    cdef NodeClock clocks[NODE_CLOCKS]
+    cdef readonly uint64_t clock_ms         # record time of the node of the last record
+    cdef uint64_t inflight_bytes
     cdef uint64_t now_ms                    # wall clock of the last tick, 0: none yet
     cdef Flight flights[INFLIGHT_EVENTS_MAX]
     cdef uint16_t index[INFLIGHT_INDEX]     # flight + 1
@@ -205,6 +234,7 @@ cdef class AuditStream:
     # Counters, monotonic
     cdef readonly uint64_t lines, blank_lines, records, skipped, events_ignored, events_taken, events_held
     cdef readonly uint64_t events_timed_out, events_forced, events_truncated, events_late, events_refused
+    cdef readonly uint64_t rejects_failed
     cdef readonly uint64_t reject_not_a_record, reject_bad_stamp, reject_too_long
     cdef readonly uint64_t types_unknown
 
@@ -226,10 +256,16 @@ cdef class AuditStream:
     cdef int32_t flight_of(self, Header *header) noexcept nogil
     cdef int32_t flight_open(self, Header *header) except -2
     cdef void flight_close(self, int32_t flight) noexcept nogil
-    cdef int time_out(self, uint64_t ts_ms) except -1
+    cdef uint64_t move_clock(self, Header *header) noexcept nogil
+    cdef NodeClock *clock_of(self, uint32_t node) noexcept nogil
+    cdef int time_out(self, uint32_t node) except -1
+    cdef int force_oldest(self) except -1
+    cdef int32_t open_by_login(self, Header *header, Span body) except -3
+    cdef int inherit(self, Event *event, Session *session) except -1
     cdef int complete(self, int32_t flight) except -1
     cdef int complete_login(self, int32_t slot) except -1
     cdef int settle(self, Event *event) except -1
+    cdef Session *session_of(self, Event *event) noexcept nogil
     cdef int judge_login(self, Event *event, Session *session) except -1
     cdef int judge_message(self, Event *event, Session *session) except -1
     cdef int refuse(self, int32_t slot) except -1
@@ -256,3 +292,8 @@ cdef inline Record *next_record(Record *record) noexcept nogil:
 
 cdef inline const uint8_t *record_line(Record *record) noexcept nogil:
     return <const uint8_t *>record + sizeof(Record)
+
+
+cdef inline Span record_body(Record *record) noexcept nogil:
+    # The text after `): `.
+    return span_of(record_line(record) + record.body, <Py_ssize_t>record.len - record.body)

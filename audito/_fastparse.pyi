@@ -3,8 +3,19 @@
 Structs, limits and invariants stand in ``_fastparse.pxd``; offsets are bytes of the stream, times ms since the epoch.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, final
+
+STATE_BOUND: int
+"""A session's state from which on it has an identity: a login line's."""
+STATE_KERNEL: int
+"""No login line came; the session is written with what the kernel knows."""
+FLAG_SESSION: int
+"""Record type: its own text says whose session it is."""
+FLAG_SINGLE: int
+"""Record type: alone it is a whole event."""
+FLAG_ENDS: int
+"""Record type: the last of an event of several."""
 
 @final
 class Sessions:
@@ -26,6 +37,8 @@ class Sessions:
     """It came all the same: sessions have to be given up."""
     def __init__(self, capacity: int = 131072) -> None: ...
     def __len__(self) -> int: ...
+    oldest_waiting: int | None
+    """Slot of the session that waits the longest."""
     def waiting(self, opened_before_ms: int = ...) -> list[int]:
         """Slots of the sessions without an identity that were opened before, in the order of opening."""
     def of_pid(self, pid: int) -> list[int]:
@@ -35,10 +48,9 @@ class Sessions:
     def held_lines(self, slot: int, record_type: int) -> list[bytes]:
         """Lines of this record type among the events that the session holds."""
     def dump(self) -> list[tuple[int, ...]]:
-        """One row a session, oldest first: slot, node, ses, pid, open_ms, seen_ms, state, proven, ended, actions,
-        failures."""
-    def load(self, rows: Iterable[Sequence[int]]) -> dict[int, int]:
-        """Take in dump()'s rows; returns old slot to new slot. Errors: ValueError, TypeError, OverflowError."""
+        """One row a session, oldest first, in the order of the fields of ``core.SessionRow``."""
+    def load(self, rows: Iterable[Any]) -> dict[int, int]:
+        """Take in dump()'s rows, as objects with these fields, in their order; returns old slot to new slot."""
 
 class EventSink:
     """What whole events are given to; compiled subclasses only (``_normalise``)."""
@@ -49,8 +61,10 @@ class AuditStream:
 
     ``types``: (name, number, TypeFlag bits). ``keep_all``: every event goes to the sink, no session needed.
     ``reject``: called with each line that is no record, and why. ``opened``: called with the slot of each session
-    when its first event is whole, before that event is delivered or held. No input raises; what these or the
-    sink raise comes through.
+    when its first event is whole, before that event is delivered or held. ``inherited``: called with the slots of a
+    session that was opened inside another one, and of that one. ``crowded``: called with the slot of a waiting session
+    that has to be given up, for the table is full. No input raises; what ``reject`` raises is counted, what the others
+    or the sink raise comes through, and the rest of that chunk is not taken.
     """
 
     sessions: Sessions
@@ -79,6 +93,8 @@ class AuditStream:
     reject_not_a_record: int
     reject_bad_stamp: int
     reject_too_long: int
+    rejects_failed: int
+    """Lines that ``reject`` raised for."""
     resolved: int
     """Offset of the oldest input that is not settled: in a partial line, in flight or held."""
     oldest_inflight: int | None
@@ -92,6 +108,8 @@ class AuditStream:
         keep_all: bool = False,
         reject: Callable[[bytes, str], None] | None = None,
         opened: Callable[[int], None] | None = None,
+        inherited: Callable[[int, int], None] | None = None,
+        crowded: Callable[[int], None] | None = None,
     ) -> None: ...
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they were read; lines may be split anywhere. Nothing of data is kept by reference."""

@@ -6,7 +6,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from audito._scan cimport (
-    SCAN_BAD_STAMP, SCAN_NOT_A_RECORD, SES_UNSET, Header, Span, digits, ends_text, load8, next_field, read_header,
+    SCAN_BAD_STAMP, SES_UNSET, Header, Span, digits, ends_text, load8, next_field, read_header,
     span_int, span_is, span_of, span_starts, unquoted,
 )
 
@@ -16,8 +16,17 @@ cdef extern from "string.h" nogil:
 cdef enum:
     NOT_OURS = -2                   # decide(): the event is ignored
     NO_SES = -1                     # read_ses(): the record does not say whose session it is
+    QUIET_TRIES_MAX = 64            # bound sessions that are looked at for one that did nothing
+    TIME_OUT_STEPS_MAX = 16         # flights of other nodes that time_out() passes over
     HINT_REACH = 16                 # how far ` ses=` strays from where it was: ids have one to ten digits
     TOO_LONG = -3                   # beside the ScanErrors: the line passes LINE_BYTES_MAX
+
+# What Python has to know of the enums in the .pxd.
+STATE_BOUND = SESSION_BOUND
+STATE_KERNEL = SESSION_KERNEL
+FLAG_SESSION = TYPE_SESSION
+FLAG_SINGLE = TYPE_SINGLE
+FLAG_ENDS = TYPE_ENDS
 
 # ---------------------------------------------------------------------------------------------- leaves
 
@@ -86,6 +95,7 @@ cdef inline int64_t read_ses(Span body, bint kernel_record, Py_ssize_t *hint) no
 
 cdef struct LoginRecord:            # what a LOGIN record says
     uint32_t ses
+    uint32_t old_ses
     int32_t pid
     bint succeeded
 
@@ -96,16 +106,25 @@ cdef void read_login(Span body, LoginRecord *login) noexcept nogil:
     cdef const uint8_t *p = body.ptr
     cdef Span key
     cdef Span value
-    login.ses = SES_UNSET
+    login.ses = login.old_ses = SES_UNSET
     login.pid = 0
     login.succeeded = True
     while next_field(&p, body.ptr + body.len, &key, &value):
         if span_is(key, b"ses", 3):
             login.ses = ses_value(value)
+            if key.ptr - 4 >= body.ptr and memcmp(key.ptr - 4, b"old ", 4) == 0:
+                login.old_ses = login.ses
+        elif span_is(key, b"old-ses", 7):
+            login.old_ses = ses_value(value)
         elif span_is(key, b"pid", 3) and login.pid == 0:
             login.pid = pid_value(value)
         elif span_is(key, b"res", 3):
             login.succeeded = not span_is(value, b"0", 1)
+
+
+cdef inline bint is_channel(Record *record) noexcept nogil:
+    # USER_END op=login: RHEL's sshd sends one for each channel; the session goes on.
+    return memmem(record_line(record), record.len, b"op=login ", 9) is not NULL
 
 
 cdef inline int32_t pid_value(Span s) noexcept nogil:
@@ -147,10 +166,6 @@ cdef inline Py_ssize_t trimmed(const uint8_t *line, Py_ssize_t length) noexcept 
     return length
 
 
-cdef inline Span record_body(Record *record) noexcept nogil:
-    return span_of(record_line(record) + record.body, <Py_ssize_t>record.len - record.body)
-
-
 cdef inline uint32_t index_of(uint32_t node, uint32_t ses) noexcept nogil:
     return (ses * 2654435761u) ^ (node * 0x9E3779B1u)
 
@@ -176,6 +191,7 @@ cdef inline uint32_t name_hash(Span name) noexcept nogil:
 cdef class Sessions:
 
     def __cinit__(self, uint32_t capacity=131072):
+        cdef int i
         if capacity < 2 or capacity > 1 << 24:
             raise ValueError(f"session table of {capacity} slots: 2 to {1 << 24} are possible")
         self.capacity = capacity
@@ -186,7 +202,8 @@ cdef class Sessions:
         self.chain_by_pid = <uint32_t *>PyMem_Calloc(SESSION_INDEX_START, sizeof(uint32_t))
         if not self.slots or not self.slot_by_ses or not self.chain_by_pid:
             raise MemoryError()
-        self.wait_head = self.wait_tail = self.end_head = self.end_tail = -1
+        for i in range(LISTS):
+            self.heads[i] = self.tails[i] = -1
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -285,7 +302,7 @@ cdef class Sessions:
                 return slot
             # The number starts again (a reboot): the old session gives it up, and waits on if it held events.
             self.index_remove(slot)
-            if not s.waiting:
+            if s.list != LIST_WAITING:
                 self.close(slot)
         slot = self.slot_new()
         if self.live * 2 > self.index_mask:
@@ -299,26 +316,21 @@ cdef class Sessions:
         s.pid = pid
         s.open_ms = s.seen_ms = ts_ms
         s.state = SESSION_CANDIDATE
-        s.end_next = s.end_prev = -1
+        s.parent = -1
         self.index_insert(slot)
         self.chain_insert(slot)
-        s.wait_prev = self.wait_tail
-        s.wait_next = -1
-        if self.wait_tail >= 0:
-            self.slots[self.wait_tail].wait_next = slot
-        else:
-            self.wait_head = slot
-        self.wait_tail = slot
-        s.waiting = True
+        self.enlist(slot, LIST_WAITING)
         self.live += 1
         return slot
 
+    cdef bint must_give_up(self) noexcept nogil:
+        # Whether the next session would push out one that waits: whoever wants its events has to take them before.
+        return self.live >= self.capacity and self.heads[LIST_ENDED] < 0 and self.heads[LIST_KERNEL] < 0 and (
+            self.heads[LIST_BOUND] < 0 or self.heads[LIST_WAITING] >= 0)
+
     cdef int32_t slot_new(self) except -2:
-        # A free slot; when there is none the longest ended session goes, else the one longest without an event.
+        # A free slot; in a full table the first in the order of SessionList gives up its own.
         cdef int32_t slot
-        cdef uint32_t i
-        cdef Session *one
-        cdef Session *other
         if self.free_head:
             slot = <int32_t>self.free_head - 1
             self.free_head = <uint32_t>(self.slots[slot].pid_next + 1)
@@ -326,25 +338,39 @@ cdef class Sessions:
         if self.used < self.capacity:
             self.used += 1
             return <int32_t>self.used - 1
-        slot = self.end_head
+        slot = self.heads[LIST_ENDED]
         if slot < 0:
-            slot = 0
-            for i in range(1, self.used):
-                one = &self.slots[slot]
-                other = &self.slots[i]
-                if other.waiting < one.waiting or (other.waiting == one.waiting and other.seen_ms < one.seen_ms):
-                    slot = <int32_t>i
+            slot = self.heads[LIST_KERNEL]
+        if slot < 0:
+            slot = self.quiet_one()
+        if slot < 0:
+            slot = self.heads[LIST_WAITING]
         self.evicted += 1
         self.close(slot)
         return self.slot_new()
 
+    cdef int32_t quiet_one(self) noexcept nogil:
+        # The bound session that was bound the longest ago and did nothing since it was last looked at here, -1: none.
+        cdef int32_t slot = self.heads[LIST_BOUND]
+        cdef int tries
+        for tries in range(QUIET_TRIES_MAX):
+            if slot < 0 or not self.slots[slot].acted:
+                return slot
+            self.slots[slot].acted = False
+            self.unlist(slot)
+            self.enlist(slot, LIST_BOUND)
+            slot = self.heads[LIST_BOUND]
+        return slot
+
     cdef void close(self, int32_t slot) noexcept:
-        # Forget a session; its held events, if any, are freed: whoever wants them written released them before.
+        # Forget a session and what it holds. Nothing for a slot that is free already.
         cdef Session *s = &self.slots[slot]
         cdef uint32_t chain = <uint32_t>s.pid * 2654435761u & self.index_mask
         cdef int32_t at = <int32_t>self.chain_by_pid[chain] - 1
         cdef Event *event = s.held_head
         cdef Event *following
+        if s.state == SESSION_FREE:
+            return
         while event is not NULL:
             following = event.next
             self.held_events -= 1
@@ -358,51 +384,45 @@ cdef class Sessions:
             while self.slots[at].pid_next != slot:
                 at = self.slots[at].pid_next
             self.slots[at].pid_next = s.pid_next
-        self.wait_unlink(slot)
-        self.end_unlink(slot)
+        self.unlist(slot)
         memset(s, 0, sizeof(Session))
         s.pid_next = <int32_t>self.free_head - 1
         self.free_head = <uint32_t>slot + 1
         self.live -= 1
 
-    cdef void wait_unlink(self, int32_t slot) noexcept nogil:
+    cdef void enlist(self, int32_t slot, uint8_t list) noexcept nogil:
         cdef Session *s = &self.slots[slot]
-        if not s.waiting:
-            return
-        if s.wait_prev >= 0:
-            self.slots[s.wait_prev].wait_next = s.wait_next
+        s.list = list
+        s.next = -1
+        s.prev = self.tails[list]
+        if s.prev >= 0:
+            self.slots[s.prev].next = slot
         else:
-            self.wait_head = s.wait_next
-        if s.wait_next >= 0:
-            self.slots[s.wait_next].wait_prev = s.wait_prev
-        else:
-            self.wait_tail = s.wait_prev
-        s.waiting = False
+            self.heads[list] = slot
+        self.tails[list] = slot
 
-    cdef void end(self, int32_t slot) noexcept nogil:
+    cdef void unlist(self, int32_t slot) noexcept nogil:
         cdef Session *s = &self.slots[slot]
-        s.ended = True
-        s.end_prev = self.end_tail
-        s.end_next = -1
-        if self.end_tail >= 0:
-            self.slots[self.end_tail].end_next = slot
+        if s.prev >= 0:
+            self.slots[s.prev].next = s.next
         else:
-            self.end_head = slot
-        self.end_tail = slot
+            self.heads[s.list] = s.next
+        if s.next >= 0:
+            self.slots[s.next].prev = s.prev
+        else:
+            self.tails[s.list] = s.prev
 
-    cdef void end_unlink(self, int32_t slot) noexcept nogil:
+    cdef void settle_list(self, int32_t slot) noexcept nogil:
+        # Move a session to the list of its state; one that waits stays where it is, ended or not.
         cdef Session *s = &self.slots[slot]
-        if not s.ended:
+        cdef uint8_t list = <uint8_t>(LIST_BOUND if s.state == SESSION_BOUND else LIST_KERNEL)
+        if s.state < SESSION_BOUND:
             return
-        if s.end_prev >= 0:
-            self.slots[s.end_prev].end_next = s.end_next
-        else:
-            self.end_head = s.end_next
-        if s.end_next >= 0:
-            self.slots[s.end_next].end_prev = s.end_prev
-        else:
-            self.end_tail = s.end_prev
-        s.ended = False
+        if s.ended:
+            list = LIST_ENDED
+        if s.list != list:
+            self.unlist(slot)
+            self.enlist(slot, list)
 
     cdef void hold(self, int32_t slot, Event *event) noexcept nogil:
         cdef Session *s = &self.slots[slot]
@@ -417,13 +437,13 @@ cdef class Sessions:
 
     cdef uint64_t oldest_held_offset(self) noexcept nogil:
         # Held chains start with the event that opened the session, and the waiting list is in opening order.
-        cdef int32_t slot = self.wait_head
+        cdef int32_t slot = self.heads[LIST_WAITING]
         cdef uint64_t oldest = <uint64_t>-1
         while slot >= 0:
             if self.slots[slot].held_head is not NULL:
                 oldest = min(oldest, self.slots[slot].held_head.offset)
                 break
-            slot = self.slots[slot].wait_next
+            slot = self.slots[slot].next
         return oldest
 
     def __len__(self):
@@ -431,12 +451,16 @@ cdef class Sessions:
 
     def waiting(self, uint64_t opened_before_ms=<uint64_t>-1):
         cdef list found = []
-        cdef int32_t slot = self.wait_head
+        cdef int32_t slot = self.heads[LIST_WAITING]
         while slot >= 0:
             if self.slots[slot].open_ms < opened_before_ms:
                 found.append(slot)
-            slot = self.slots[slot].wait_next
+            slot = self.slots[slot].next
         return found
+
+    @property
+    def oldest_waiting(self):
+        return None if self.heads[LIST_WAITING] < 0 else self.heads[LIST_WAITING]
 
     def of_pid(self, int32_t pid):
         cdef list found = []
@@ -457,7 +481,7 @@ cdef class Sessions:
     def info(self, int32_t slot):
         cdef Session *s = self.checked(slot)
         return {"ses": s.ses, "node": s.node, "pid": s.pid, "open_ms": s.open_ms, "seen_ms": s.seen_ms,
-                "state": s.state, "ended": bool(s.ended), "proven": bool(s.proven), "waiting": bool(s.waiting),
+                "state": s.state, "ended": bool(s.ended), "proven": bool(s.proven), "waiting": s.list == LIST_WAITING,
                 "generation": s.generation, "actions": s.actions, "failures": s.failures}
 
     @property
@@ -501,22 +525,19 @@ cdef class Sessions:
         cdef int32_t slot
         cdef Session *s
         cdef dict moved = {}
-        for old, node, ses, pid, open_ms, seen_ms, state, proven, ended, actions, failures in rows:
-            if state <= SESSION_FREE or state > SESSION_KERNEL:
-                raise ValueError(f"session state {state}")
-            slot = self.open(node, ses, pid, open_ms)
+        for row in rows:
+            slot = self.open(row.node, row.ses, row.pid, row.open_ms)
             s = &self.slots[slot]
-            s.seen_ms = seen_ms
-            s.state = state
-            s.proven = proven
-            s.announced = True
-            s.actions = actions
-            s.failures = failures
-            if s.state >= SESSION_BOUND:
-                self.wait_unlink(slot)
-            if ended and not s.ended:
-                self.end(slot)
-            moved[old] = slot
+            s.seen_ms = row.seen_ms
+            s.state = row.state
+            s.proven = row.proven
+            s.actions = row.actions
+            s.failures = row.failures
+            # One that waits starts anew: its LOGIN and what it held are read again.
+            s.announced = <uint8_t>(s.state >= SESSION_BOUND)
+            s.ended = <uint8_t>(row.ended and s.announced)
+            self.settle_list(slot)
+            moved[row.slot] = slot
         return moved
 
 
@@ -531,13 +552,15 @@ cdef class EventSink:
 cdef class AuditStream:
 
     def __cinit__(self, Sessions sessions, EventSink sink, types, *, bint keep_all=False, reject=None,
-                  opened=None):
+                  opened=None, inherited=None, crowded=None):
         cdef int i
         self.sessions = sessions
         self.sink = sink
         self.keep_all = keep_all
         self.reject = reject
         self.opened = opened
+        self.inherited = inherited
+        self.crowded = crowded
         self.carry_buffer = bytearray(LINE_BYTES_MAX + 1)
         self.done = <Done *>PyMem_Calloc(DONE_RING, sizeof(Done))
         if not self.done:
@@ -621,10 +644,10 @@ cdef class AuditStream:
         self.offset = start + <uint64_t>data.shape[0]
         while p < end:
             newline = <const uint8_t *>memchr(p, c'\n', <size_t>(end - p))
+            self.line_offset = self.offset - <uint64_t>(end - p)
             if newline is NULL:
                 self.carry(p, end - p)
                 return
-            self.line_offset = self.offset - <uint64_t>(end - p)
             self.take_line(p, newline - p)
             p = newline + 1
 
@@ -649,7 +672,6 @@ cdef class AuditStream:
         if self.skipping:
             return 0
         if self.carried == 0:
-            self.line_offset = self.offset
             while len and p[0] == 0:            # blocks that a power loss left full of NULs
                 p += 1
                 len -= 1
@@ -670,7 +692,7 @@ cdef class AuditStream:
         self.lines += 1
         if self.stamp_len and length > 12 + self.stamp_len and line[5] != c'L':
             # Most lines carry the stamp of the line before: the next record of an event that is ignored, or kept.
-            blank = <const uint8_t *>memchr(line + 5, c' ', 26)
+            blank = <const uint8_t *>memchr(line + 5, c' ', <size_t>min(length - 5, 26))
             if blank is not NULL and line + length > blank + self.stamp_len and memcmp(
                     blank + 1, self.stamp, self.stamp_len) == 0 and memcmp(line, b"type=", 5) == 0:
                 if self.stamp_flight < 0:
@@ -725,7 +747,10 @@ cdef class AuditStream:
             self.reject_not_a_record += 1
         if self.reject is not None:
             reason = {TOO_LONG: "too long", SCAN_BAD_STAMP: "bad stamp"}.get(code, "not a record")
-            self.reject(PyBytes_FromStringAndSize(<const char *>line, min(length, LINE_BYTES_MAX)), reason)
+            try:
+                self.reject(PyBytes_FromStringAndSize(<const char *>line, min(length, LINE_BYTES_MAX)), reason)
+            except Exception:
+                self.rejects_failed += 1        # whoever wants copies: the lines behind this one come first
         return 0
 
     # ------------------------------------------------------------------------------ reassembly
@@ -736,9 +761,9 @@ cdef class AuditStream:
         cdef int32_t flight
         cdef Done *done
         self.records += 1
-        self.clock_ms = header.ts_ms
+        self.clock_ms = self.move_clock(header)
         if self.oldest >= 0:
-            self.time_out(header.ts_ms)
+            self.time_out(header.node)
         flight = self.flight_of(header)
         if flight < 0:
             done = &self.done[header.seq & (DONE_RING - 1)]
@@ -749,6 +774,8 @@ cdef class AuditStream:
                     return 0
             if type == TYPE_EOE:
                 return 0                    # of an event that is over
+            if self.free_flight < 0:
+                self.force_oldest()         # before a session is looked up: it may close that one
         if not self.keep_all and flags & TYPE_SESSION and (flight < 0 or not self.flights[flight].keep):
             flight = self.decide(line, header, type, flags, flight)
             if flight == NOT_OURS:
@@ -766,12 +793,8 @@ cdef class AuditStream:
         cdef Span body = span_of(line.ptr + header.body, line.len - header.body)
         cdef int64_t ses
         cdef int32_t slot = -1
-        cdef LoginRecord login
         if type == TYPE_LOGIN:
-            read_login(body, &login)
-            ses = login.ses
-            if ses != SES_UNSET and login.succeeded:
-                slot = self.sessions.open(header.node, login.ses, login.pid, header.ts_ms)
+            slot = self.open_by_login(header, body)
         else:
             ses = read_ses(body, TYPE_SYSCALL <= type < TYPE_SINGLE_FROM and flags & TYPE_KNOWN, &self.ses_hint)
             if ses == NO_SES:
@@ -790,13 +813,30 @@ cdef class AuditStream:
         if flight < 0:
             flight = self.flight_open(header)
         self.flights[flight].keep = True
-        self.flights[flight].event.ses = <uint32_t>ses
         self.flights[flight].event.session = slot
         self.flights[flight].event.generation = self.sessions.slots[slot].generation
-        if type == TYPE_LOGIN:
+        if type == TYPE_LOGIN and self.sessions.slots[slot].open_ms == header.ts_ms:
             self.flights[flight].event.flags |= EVENT_LOGIN
             self.sessions.slots[slot].login_flight = flight + 1
         return flight
+
+    cdef int32_t open_by_login(self, Header *header, Span body) except -3:
+        # The session that a LOGIN record opens; where it opens none, the one that its process is in, -1: none of ours.
+        cdef LoginRecord login
+        cdef int32_t parent = -1
+        cdef int32_t slot
+        read_login(body, &login)
+        if login.old_ses != SES_UNSET:
+            parent = self.sessions.find(header.node, login.old_ses)
+        if login.ses == SES_UNSET or not login.succeeded:
+            return parent                       # a refused or cleared loginuid: told in the session that tried
+        if self.sessions.must_give_up() and self.crowded is not None:
+            self.crowded(self.sessions.heads[LIST_WAITING])
+        slot = self.sessions.open(header.node, login.ses, login.pid, header.ts_ms)
+        if parent >= 0 and self.sessions.slots[parent].state != SESSION_FREE and parent != slot:
+            self.sessions.slots[slot].parent = parent
+            self.sessions.slots[slot].parent_generation = self.sessions.slots[parent].generation
+        return slot
 
     cdef int32_t open_by_start(self, Span body, Header *header, uint32_t ses) except -2:
         # USER_START of sshd for a session whose LOGIN we never saw (auditd, or we, started after it).
@@ -805,6 +845,8 @@ cdef class AuditStream:
         read_actor(body, &actor)
         if actor.pid == 0 or not is_sshd(actor.exe):
             return -1
+        if self.sessions.must_give_up() and self.crowded is not None:
+            self.crowded(self.sessions.heads[LIST_WAITING])
         slot = self.sessions.open(header.node, ses, actor.pid, header.ts_ms)
         self.sessions.slots[slot].state = SESSION_SSHD
         self.sessions.slots[slot].proven = True
@@ -834,10 +876,14 @@ cdef class AuditStream:
     cdef int append(self, int32_t flight, Span line, Header *header, uint16_t type, uint8_t flags) except -1:
         cdef Event *event = self.flights[flight].event
         if type != TYPE_EOE:
+            self.inflight_bytes -= event.size
             event = self.event_append(event, line, header, type)
             self.flights[flight].event = event
+            self.inflight_bytes += event.size
         if flags & TYPE_ENDS or (flags & TYPE_SINGLE and event.records == 1):
             return self.complete(flight)
+        while self.inflight_bytes > INFLIGHT_BYTES_MAX and self.oldest != flight:
+            self.force_oldest()
         return 0
 
     cdef int32_t flight_of(self, Header *header) noexcept nogil:
@@ -864,8 +910,7 @@ cdef class AuditStream:
         cdef Event *event
         cdef uint32_t i
         if self.free_flight < 0:
-            self.events_forced += 1
-            self.complete(self.oldest)
+            self.force_oldest()
         event = self.event_new()
         flight = self.free_flight
         self.free_flight = self.flights[flight].newer
@@ -875,6 +920,8 @@ cdef class AuditStream:
         event.offset = self.line_offset
         self.flights[flight].event = event
         self.flights[flight].born_ms = self.now_ms
+        self.flights[flight].opened_ms = self.clock_of(header.node).ms
+        self.inflight_bytes += event.size
         self.flights[flight].keep = False
         self.flights[flight].older = self.newest
         self.flights[flight].newer = -1
@@ -896,6 +943,7 @@ cdef class AuditStream:
         cdef Event *other
         cdef uint32_t i = flight_hash(f.event.ts_ms, f.event.seq, f.event.node)
         cdef uint32_t hole, home
+        self.inflight_bytes -= f.event.size
         self.mark_done(f.event.ts_ms, f.event.seq, f.event.node, f.keep)
         while self.index[i] != flight + 1:
             i = (i + 1) & (INFLIGHT_INDEX - 1)
@@ -928,12 +976,55 @@ cdef class AuditStream:
             self.stamp_flight = -1
             self.stamp_len = 0
 
-    cdef int time_out(self, uint64_t ts_ms) except -1:
-        # Complete what is EVENT_TIMEOUT_MS older than the record in hand: auditd writes no EOE to its log.
-        while self.oldest >= 0 and self.flights[self.oldest].event.ts_ms + EVENT_TIMEOUT_MS < ts_ms:
-            self.events_timed_out += 1
-            self.complete(self.oldest)
+    cdef NodeClock *clock_of(self, uint32_t node) noexcept nogil:
+        cdef NodeClock *clock = &self.clocks[node & (NODE_CLOCKS - 1)]
+        if clock.node != node:
+            clock.node = node
+            clock.ms = clock.jump_ms = 0
+        return clock
+
+    cdef uint64_t move_clock(self, Header *header) noexcept nogil:
+        # Stamps are those of syscall entry, so they go back and forth a little: the clock is the latest. One that is
+        # far off, either way, moves it only when the next agrees: so far, or (a quiet host) as far ahead or more.
+        cdef NodeClock *clock = self.clock_of(header.node)
+        cdef uint64_t ts_ms = header.ts_ms
+        if clock.ms == 0 or (ts_ms <= clock.ms + CLOCK_JUMP_MS and ts_ms + CLOCK_JUMP_MS >= clock.ms):
+            clock.ms = max(clock.ms, ts_ms)
+            clock.jump_ms = 0
+        elif clock.jump_ms == 0:
+            clock.jump_ms = ts_ms
+        else:
+            if clock.jump_ms > clock.ms and ts_ms > clock.ms:
+                clock.ms = min(clock.jump_ms, ts_ms)
+            elif ts_ms <= clock.jump_ms + CLOCK_JUMP_MS and ts_ms + CLOCK_JUMP_MS >= clock.jump_ms:
+                clock.ms = ts_ms
+            clock.jump_ms = ts_ms
+        return clock.ms
+
+    cdef int time_out(self, uint32_t node) except -1:
+        # Complete what was opened EVENT_TIMEOUT_MS of its node's time ago: auditd writes no EOE to its log. The list
+        # is in the order of opening; what other nodes have in front is passed over, a few steps far.
+        cdef int32_t flight = self.oldest
+        cdef int32_t newer
+        cdef int steps = 0
+        cdef uint32_t other
+        while flight >= 0 and steps < TIME_OUT_STEPS_MAX:
+            newer = self.flights[flight].newer
+            other = self.flights[flight].event.node
+            if self.flights[flight].opened_ms + EVENT_TIMEOUT_MS < self.clock_of(other).ms:
+                self.events_timed_out += 1
+                self.complete(flight)
+                newer = self.oldest         # completing a LOGIN may have completed others
+            elif other == node:
+                return 0
+            else:
+                steps += 1
+            flight = newer
         return 0
+
+    cdef int force_oldest(self) except -1:
+        self.events_forced += 1
+        return self.complete(self.oldest)
 
     cdef int complete(self, int32_t flight) except -1:
         cdef Event *event = self.flights[flight].event
@@ -945,7 +1036,8 @@ cdef class AuditStream:
         cdef int32_t flight = self.sessions.slots[slot].login_flight - 1
         cdef Event *event = self.flights[flight].event
         self.sessions.slots[slot].login_flight = 0
-        if event is not NULL and event.flags & EVENT_LOGIN and event.session == slot:
+        if event is not NULL and event.flags & EVENT_LOGIN and event.session == slot and (
+                event.generation == self.sessions.slots[slot].generation):
             return self.complete(flight)
         return 0
 
@@ -956,33 +1048,49 @@ cdef class AuditStream:
         cdef Session *session
         if self.keep_all:
             return self.deliver(event, NULL)
-        if event.session < 0 or self.sessions.slots[event.session].generation != event.generation:
+        session = self.session_of(event)
+        if session is NULL:
             self.events_ignored += 1
             self.event_free(event)
             return 0
-        session = &self.sessions.slots[event.session]
-        if event.flags & EVENT_LOGIN:
-            self.judge_login(event, session)
-        elif TYPE_USER_FIRST <= event.first_type <= TYPE_USER_LAST:
-            self.judge_message(event, session)
-        if session.state == SESSION_FREE:
+        try:
+            if event.flags & EVENT_LOGIN:
+                self.judge_login(event, session)
+            elif TYPE_USER_FIRST <= event.first_type <= TYPE_USER_LAST:
+                self.judge_message(event, session)
+            session = self.session_of(event)
+            if session is not NULL and not session.announced:
+                session.announced = True
+                if self.opened is not None:
+                    self.opened(event.session)
+        except BaseException:
+            self.event_free(event)
+            raise
+        if session is NULL:
             self.events_refused += 1
             self.event_free(event)
             return 0
         session.seen_ms = event.ts_ms
-        if not session.announced:
-            session.announced = True
-            if self.opened is not None:
-                self.opened(event.session)
+        session.acted = not event.flags & EVENT_LOGIN
         if session.state >= SESSION_BOUND:
             return self.deliver(event, session)
-        self.hold(event)
-        return 0
+        return self.hold(event)
+
+    cdef inline Session *session_of(self, Event *event) noexcept nogil:
+        # The session that the event belongs to, NULL when it has none or that one is gone.
+        cdef Session *session
+        if event.session < 0:
+            return NULL
+        session = &self.sessions.slots[event.session]
+        if session.state == SESSION_FREE or session.generation != event.generation:
+            return NULL
+        return session
 
     cdef int judge_login(self, Event *event, Session *session) except -1:
         # Since kernel 5.2 a SYSCALL stands in the event of a LOGIN and says which program opened the session.
         cdef Record *record = first_record(event)
         cdef Actor actor
+        session.login_flight = 0
         while record_before_end(event, record):
             if record.type == TYPE_SYSCALL:
                 read_actor(record_body(record), &actor)
@@ -990,10 +1098,29 @@ cdef class AuditStream:
                     session.proven = True
                     if session.state == SESSION_CANDIDATE:
                         session.state = SESSION_SSHD
+                elif session.parent >= 0:
+                    self.inherit(event, session)
                 else:
                     self.refuse(event.session)
                 return 0
             record = next_record(record)
+        if session.parent >= 0:
+            self.inherit(event, session)
+        return 0
+
+    cdef int inherit(self, Event *event, Session *session) except -1:
+        # Somebody in a session of ours set a loginuid anew (root may): what follows under the new number is still
+        # his. The change itself is told in the session that it was made in.
+        cdef int32_t child = event.session
+        cdef Session *parent = &self.sessions.slots[session.parent]
+        if parent.state == SESSION_FREE or parent.generation != session.parent_generation:
+            return self.refuse(child)
+        session.proven = True
+        session.announced = True
+        event.session = session.parent
+        event.generation = session.parent_generation
+        if self.inherited is not None:
+            self.inherited(child, event.session)
         return 0
 
     cdef int judge_message(self, Event *event, Session *session) except -1:
@@ -1010,9 +1137,11 @@ cdef class AuditStream:
         session.proven = True
         if session.state == SESSION_CANDIDATE:
             session.state = SESSION_SSHD
-        if event.first_type == TYPE_USER_END or event.first_type == TYPE_CRED_DISP:
+        if (event.first_type == TYPE_USER_END and not is_channel(first_record(event))) or (
+                event.first_type == TYPE_CRED_DISP):
             if not session.ended:
-                self.sessions.end(event.session)
+                session.ended = True
+                self.sessions.settle_list(event.session)
                 event.flags |= EVENT_ENDS_SESSION
         return 0
 
@@ -1043,11 +1172,12 @@ cdef class AuditStream:
         # Keep a copy of just the size it has: an event in flight has room to grow.
         cdef size_t bytes = sizeof(Event) + event.used
         cdef Event *copy = <Event *>malloc(bytes)
+        if copy is not NULL:
+            memcpy(copy, event, bytes)
+            copy.size = copy.used
+        self.event_free(event)
         if copy is NULL:
             raise MemoryError()
-        memcpy(copy, event, bytes)
-        copy.size = copy.used
-        self.event_free(event)
         self.sessions.hold(copy.session, copy)
         self.events_held += 1
         return 0
@@ -1066,7 +1196,6 @@ cdef class AuditStream:
         memset(event, 0, sizeof(Event))
         event.size = size
         event.session = -1
-        event.ses = SES_UNSET
         return event
 
     cdef Event *event_append(self, Event *event, Span line, Header *header, uint16_t type) except NULL:
@@ -1094,7 +1223,7 @@ cdef class AuditStream:
         record.body = <uint16_t>min(header.body - header.text, <uint32_t>0xFFFF)
         memcpy(<uint8_t *>record + sizeof(Record), line.ptr + header.text, length)
         event.used += need
-        if event.records == 0:
+        if event.used == need:
             event.first_type = type
         event.records += 1
         return event
@@ -1112,21 +1241,21 @@ cdef class AuditStream:
     def bind(self, int32_t slot, *, bint kernel=False):
         cdef Session *session = self.sessions.checked(slot)
         session.state = SESSION_KERNEL if kernel else SESSION_BOUND
-        self.sessions.wait_unlink(slot)
+        self.sessions.settle_list(slot)
         self.release(slot)
 
     cdef int release(self, int32_t slot) except -1:
         # Deliver what a session held, oldest first. The events are exact in size: they are not reused.
         cdef Session *session = &self.sessions.slots[slot]
-        cdef Event *event = session.held_head
-        cdef Event *following
-        session.held_head = session.held_tail = NULL
-        while event is not NULL:
+        cdef Event *event
+        while session.held_head is not NULL:
+            event = session.held_head
+            session.held_head = event.next
+            if session.held_head is NULL:
+                session.held_tail = NULL
             self.sessions.held_events -= 1
             self.sessions.held_bytes -= event.size + sizeof(Event)
-            following = event.next
             self.deliver(event, session)
-            event = following
         return 0
 
     def drop(self, int32_t slot):

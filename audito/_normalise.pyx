@@ -7,8 +7,8 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from libc.time cimport gmtime_r, time_t, tm
 
 from audito._fastparse cimport (
-    EVENT_ENDS_SESSION, EVENT_TRUNCATED, TYPE_CWD, TYPE_EXECVE, TYPE_LOGIN, TYPE_PATH, TYPE_PROCTITLE,
-    TYPE_SOCKADDR, TYPE_SYSCALL, first_record, next_record, record_before_end, record_line,
+    EVENT_ENDS_SESSION, EVENT_TRUNCATED, TYPE_EXECVE, TYPE_LOGIN, TYPE_PATH, TYPE_PROCTITLE,
+    TYPE_SOCKADDR, TYPE_SYSCALL, first_record, next_record, record_before_end, record_body, record_line,
 )
 from audito._scan cimport (
     digits, ends_text, hex_digit, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of,
@@ -215,10 +215,6 @@ cdef inline bint is_id_key(Span key) noexcept nogil:
     return ends_text(key, b"uid", 3) or ends_text(key, b"gid", 3)
 
 
-cdef inline Span body_of(Record *record) noexcept nogil:
-    return span_of(record_line(record) + record.body, <Py_ssize_t>record.len - record.body)
-
-
 cdef inline bint needs_decoding(Span key, uint16_t type, bint exact) noexcept nogil:
     # Whether bare upper-case hex is an encoded text in this field. `exact`: only where go-libaudit decodes it.
     if span_is(key, b"cwd", 3):
@@ -240,7 +236,7 @@ cdef inline bint needs_decoding(Span key, uint16_t type, bint exact) noexcept no
 
 cdef inline Span record_field(Record *record, const char *name, Py_ssize_t len) noexcept nogil:
     # The raw value of one field of a record, len 0 and ptr NULL without it.
-    cdef Span body = body_of(record)
+    cdef Span body = record_body(record)
     cdef const uint8_t *p = body.ptr
     cdef Span key
     cdef Span value
@@ -252,7 +248,7 @@ cdef inline Span record_field(Record *record, const char *name, Py_ssize_t len) 
 
 cdef inline void read_path(Record *record, PathFields *path) noexcept nogil:
     # `item= name= inode= dev= mode= ouid= ogid= rdev= obj= nametype= cap_fp=…`; the kernel leaves out what it lacks.
-    cdef Span body = body_of(record)
+    cdef Span body = record_body(record)
     cdef const uint8_t *p = body.ptr
     cdef const uint8_t *end = body.ptr + body.len
     cdef Span key
@@ -441,11 +437,11 @@ cdef class Reader(EventSink):
             f.address = record
         elif record.type == TYPE_SYSCALL and (not main or self.is_plain()):
             if main:
-                self.read_syscall(body_of(record))
+                self.read_syscall(record_body(record))
         elif record.type == TYPE_PROCTITLE and not self.exact and not main:
             pass                            # only `decode` shows it
         else:
-            self.read_fields(body_of(record), record.type, main, 0)
+            self.read_fields(record_body(record), record.type, main, 0)
         return 0
 
     cdef inline bint is_plain(self) noexcept nogil:
@@ -835,7 +831,7 @@ cdef class Reader(EventSink):
         at.argc = at.index = at.length = -1
         while record_before_end(self.facts.event, record):
             if record.type == TYPE_EXECVE:
-                self.argv_record(body_of(record), &at, args)
+                self.argv_record(record_body(record), &at, args)
             record = next_record(record)
         self.argv_close(&at, args)
         argc[0] = at.argc
@@ -1008,7 +1004,9 @@ cdef class ActionBuilder(Reader):
         return built
 
     cdef int take_event(self, Event *event, Session *session) except -1:
-        cdef tuple identity = <tuple>self.identities[event.session]
+        cdef tuple identity = self.identity(event.session)
+        if identity is None:
+            raise RuntimeError(f"the session in slot {event.session} is bound and has no identity")
         self.read(event)
         self.mean()
         session.actions += 1

@@ -10,16 +10,17 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 
 from audito import events
-from audito._fastparse import AuditStream, Sessions
+from audito._fastparse import STATE_BOUND, STATE_KERNEL, AuditStream, Sessions
 from audito.errors import StateError
 from audito.logins import Buffer, LoginRecord, Logins
 from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
+from audito.tables.programs import TAGS
 from audito.tables.record_types import RECORD_TYPES
 
 LOGINS_PENDING_MAX = 65_536
@@ -28,10 +29,18 @@ LOGINS_PENDING_MAX = 65_536
 JOIN_SLACK_MS = 2_000
 """How much earlier than its login line a LOGIN record may be stamped: two clocks read on one host, one by a logger."""
 
+UNTIMED_WINDOW_MS = 600_000
+"""How long after a LOGIN record a line without a time may come: a pipe may be slow, and a pid be used again."""
+
+SETTLE_MS = 2_000
+"""How much audit time has to pass after a LOGIN before its session is given up: what tells its account comes then."""
+
+LINE_JUMP_MS = 60_000
+"""A line further ahead than this moves the clock of the sshd side only when a second one agrees."""
+
 CONFLICT_DELAY_MS = 2_000
 """How long a second claim on a bound session may turn out to be a new session's, whose LOGIN is still to come."""
 
-SESSION_BOUND, SESSION_KERNEL = 3, 4  # as SessionState in _fastparse.pxd has them
 USER_START = RECORD_TYPES["USER_START"]
 
 Reject = Callable[[bytes, str], None]
@@ -66,10 +75,31 @@ class PendingLogin(Struct, eq=False):
     settled: bool = False
 
 
+U32 = Annotated[int, Meta(ge=0, lt=2**32)]
+TimeMs = Annotated[int, Meta(ge=0, le=2**62)]
+Flag = Annotated[int, Meta(ge=0, le=1)]
+
+
+class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
+    """One session as ``Sessions.dump`` gives it."""
+
+    slot: U32
+    node: U32
+    ses: U32
+    pid: Annotated[int, Meta(ge=0, lt=2**31)]
+    open_ms: TimeMs
+    seen_ms: TimeMs
+    state: Annotated[int, Meta(ge=1, le=STATE_KERNEL)]
+    proven: Flag
+    ended: Flag
+    actions: U32
+    failures: U32
+
+
 class CoreState(Struct):
     """What the core remembers across a restart. ``identities``: slot to (audit id, source, subjects)."""
 
-    sessions: list[tuple[int, ...]]
+    sessions: list[SessionRow]
     identities: dict[int, tuple[str, Raw, Raw]]
     pending: list[PendingLogin]
     sshd_clock_ms: int
@@ -88,7 +118,13 @@ class Core:
         self._builder = ActionBuilder(rules(), actions="UserAction" in self._types, logouts="UserLogout" in self._types)
         self._sessions = Sessions(settings.session_count_max)
         self._audit = AuditStream(
-            self._sessions, self._builder, type_rows(), reject=reject, opened=self._session_opened
+            self._sessions,
+            self._builder,
+            type_rows(),
+            reject=reject,
+            opened=self._session_opened,
+            inherited=self._session_inherited,
+            crowded=self._give_up,
         )
         self._logins = Logins(
             host=settings.host, machine_id=settings.machine_id, boot_id=settings.boot_id, reject=reject
@@ -98,11 +134,9 @@ class Core:
         self._contested: deque[PendingLogin] = deque()
         self._written: list[Any] = []
         self._sshd_base = self._sshd_fed = 0
-        self._sshd_clock_ms = 0
+        self._sshd_clock_ms = self._sshd_jump_ms = 0
         self._now_ms = self._audit_now_ms = self._sshd_now_ms = 0
-        self._counts = dict.fromkeys(
-            ("joins_pid", "joins_kernel", "joins_late", "conflicts", "logins_repeated", "logins_without_session"), 0
-        )
+        self._counts = dict.fromkeys(JOIN_COUNTERS, 0)
 
     # -------------------------------------------------------------------------------- input
 
@@ -166,12 +200,22 @@ class Core:
     def _take_logins(self, records: Iterable[LoginRecord]) -> None:
         for record in records:
             if record.timed:
-                self._sshd_clock_ms = max(self._sshd_clock_ms, record.time_us // 1000)
+                self._move_sshd_clock(record.time_us // 1000)
             if record.event is not None:
                 self._write(record.event)
                 if record.kind == "login" and record.pid:
                     self._claim(record)
         self._collect()
+
+    def _move_sshd_clock(self, time_ms: int) -> None:
+        """One line that is far ahead, of a clock that was wrong for a moment, must not expire all that waits."""
+        if time_ms <= self._sshd_clock_ms + LINE_JUMP_MS:
+            self._sshd_clock_ms = max(self._sshd_clock_ms, time_ms)
+            self._sshd_jump_ms = 0
+            return
+        if self._sshd_jump_ms:
+            self._sshd_clock_ms = max(self._sshd_clock_ms, min(self._sshd_jump_ms, time_ms))
+        self._sshd_jump_ms = time_ms
 
     def _claim(self, record: LoginRecord) -> None:
         """A login line says who pid P is: bind the session of P that fits, else wait for one."""
@@ -188,7 +232,7 @@ class Core:
         best: tuple[int, int] | None = None
         for slot in self._sessions.of_pid(record.pid):
             session = self._sessions.info(slot)
-            if session["state"] == SESSION_BOUND:
+            if session["state"] == STATE_BOUND:
                 if self._repeats(slot, session, login):
                     self._counts["logins_repeated"] += 1
                     return
@@ -217,12 +261,13 @@ class Core:
         )
 
     def _fits(self, login: PendingLogin, session: dict[str, Any]) -> bool:
-        """Whether line and session can be of one login; a line without a sure time fits by its pid alone.
+        """Whether line and session can be of one login.
 
-        sshd logs the line, then opens the session: the LOGIN record is a little later, not earlier.
+        sshd logs the line, then opens the session: the LOGIN record is a little later, not earlier. A line without
+        a sure time fits by its pid, as long as that pid can still be the same process.
         """
         if not login.timed:
-            return True
+            return bool(login.time_ms - session["open_ms"] <= max(UNTIMED_WINDOW_MS, self.settings.join_window_ms))
         if session["ended"] and session["seen_ms"] + JOIN_SLACK_MS < login.time_ms:
             return False
         later_ms: int = session["open_ms"] - login.time_ms
@@ -232,14 +277,30 @@ class Core:
         """The kernel opened a session: bind it if a login line with its pid waits; the nearest in time."""
         session = self._sessions.info(slot)
         fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
-        if fitting:
-            login = min(fitting, key=lambda one: abs(one.time_ms - session["open_ms"]) if one.timed else 0)
-            self._settle(login)
-            self._bind(slot, login)
+        if not fitting:
+            return
+        # The first that came. What else fits either has a session of its own coming, or is a claim on this one.
+        first = fitting[0]
+        self._settle(first)
+        self._bind(slot, first)
+        for login in fitting[1:]:
+            if not login.contested:
+                login.contested = True
+                self._contested.append(login)
+
+    def _session_inherited(self, slot: int, parent: int) -> None:
+        """A session that somebody opened from inside another is of the same login."""
+        session = self._sessions.info(slot)
+        identity = self._builder.identity(parent)
+        if identity is None or self._sessions.info(parent)["state"] < STATE_BOUND:
+            return  # the other has no identity yet either: this one waits for a login line of its own
+        self._builder.identify(slot, str(session["ses"]), *identity[1:])
+        self._counts["joins_inherited"] += 1
+        self._audit.bind(slot, kernel=self._sessions.info(parent)["state"] == STATE_KERNEL)
 
     def _bind(self, slot: int, login: PendingLogin) -> None:
         session = self._sessions.info(slot)
-        self._counts["joins_late" if session["state"] == SESSION_KERNEL else "joins_pid"] += 1
+        self._counts["joins_late" if session["state"] == STATE_KERNEL else "joins_pid"] += 1
         self._builder.identify(slot, str(session["ses"]), login.source, login.subjects, self._target)
         self._audit.bind(slot)
         self._collect()
@@ -269,7 +330,7 @@ class Core:
         if login.contested:
             for slot in reversed(self._sessions.of_pid(login.pid)):
                 identity = self._builder.identity(slot)
-                if identity is not None and self._sessions.info(slot)["state"] == SESSION_BOUND:
+                if identity is not None and self._sessions.info(slot)["state"] == STATE_BOUND:
                     self._conflict(login, *identity)
                     return
         self._counts["logins_without_session"] += 1
@@ -300,11 +361,14 @@ class Core:
         """
         window_ms = self.settings.join_window_ms
         sshd_clock_ms = max(self._sshd_clock_ms, self._sshd_now_ms)
-        if sshd_clock_ms > window_ms:
-            for slot in self._sessions.waiting(sshd_clock_ms - window_ms):
+        # An audit side that is behind has yet to tell whose session it is.
+        audit_ms = max(self._audit.clock_ms, self._audit_now_ms)
+        due_ms = min(sshd_clock_ms - window_ms, audit_ms - SETTLE_MS)
+        if due_ms > 0:
+            for slot in self._sessions.waiting(due_ms):
                 self._give_up(slot)
-        while self._sessions.overheld:
-            self._give_up(self._sessions.waiting()[0])
+        while self._sessions.overheld and (oldest := self._sessions.oldest_waiting) is not None:
+            self._give_up(oldest)
         while self._contested and self._is_over(self._contested[0], CONFLICT_DELAY_MS):
             self._drop_pending(self._contested[0])
         while self._pending_order and self._is_over(self._pending_order[0], window_ms):
@@ -322,9 +386,10 @@ class Core:
         account, address = events.UNKNOWN, events.UNKNOWN
         for line in self._sessions.held_lines(slot, USER_START):
             fields = record_fields(line)
-            if fields.get("pid") == str(session["pid"]):
+            if fields.get("pid") == str(session["pid"]) and fields.get("exe", "").rpartition("/")[2] in TAGS:
                 account = fields.get("acct", account)
                 address = fields.get("addr", address)
+                break
         source = events.Source("IP", address, events.SourceExtra(events.UNKNOWN))
         subjects = events.Subjects(loggedAs=account, pid=str(session["pid"]), userID=events.UNKNOWN)
         self._counts["joins_kernel"] += 1
@@ -363,11 +428,11 @@ class Core:
 
     def dump(self) -> bytes:
         """Sessions and waiting logins, for the checkpoint. What is in flight or held is read again from the input."""
-        rows = self._sessions.dump()
+        rows = [SessionRow(*row) for row in self._sessions.dump()]
         identities = {
-            row[0]: (identity[0], identity[1], identity[2])
+            row.slot: identity[:3]
             for row in rows
-            if (identity := self._builder.identity(row[0])) is not None and row[SESSION_ROW_STATE] >= SESSION_BOUND
+            if row.state >= STATE_BOUND and (identity := self._builder.identity(row.slot)) is not None
         }
         pending = [login for login in self._pending_order if not login.settled]
         return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms))
@@ -383,9 +448,12 @@ class Core:
             return
         try:
             saved = msgspec.json.decode(state, type=CoreState)
-            slots = self._sessions.load(saved.sessions)
-        except (msgspec.MsgspecError, ValueError, TypeError, OverflowError) as error:
+        except msgspec.MsgspecError as error:
             raise StateError(f"the saved sessions cannot be read: {error}") from error
+        nobodys = [row.ses for row in saved.sessions if row.state >= STATE_BOUND and row.slot not in saved.identities]
+        if nobodys:
+            raise StateError(f"the saved sessions cannot be read: {len(nobodys)} have no identity, {nobodys[0]} is one")
+        slots = self._sessions.load(saved.sessions)
         for slot, (audit_id, source, subjects) in saved.identities.items():
             if slot in slots:
                 self._builder.identify(slots[slot], audit_id, source, subjects, self._target)
@@ -413,6 +481,17 @@ class Core:
         )
 
 
+JOIN_COUNTERS = (
+    "joins_pid",
+    "joins_inherited",
+    "joins_kernel",
+    "joins_late",
+    "conflicts",
+    "logins_repeated",
+    "logins_without_session",
+)
+"""How sessions got their identity, and what became of login lines that gave none."""
+
 AUDIT_COUNTERS = (
     "lines",
     "blank_lines",
@@ -430,11 +509,9 @@ AUDIT_COUNTERS = (
     "reject_not_a_record",
     "reject_bad_stamp",
     "reject_too_long",
+    "rejects_failed",
 )
 """Counters of the audit stream, as AuditStream has them."""
-
-SESSION_ROW_STATE = 6
-"""Where Sessions.dump() has a session's state."""
 
 
 def decode(chunks: Iterable[Any]) -> Iterator[bytes]:

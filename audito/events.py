@@ -231,8 +231,16 @@ class DecodedEvent(Struct, gc=False):
     records: int
 
 
+TIME_MS_MAX = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+
+
 def time_text(time_ms: int) -> str:
-    """RFC 3339 in UTC with milliseconds, which is what the kernel stamps. ``time_ms``: since the epoch."""
+    """RFC 3339 in UTC with milliseconds, which is what the kernel stamps. ``time_ms``: since the epoch.
+
+    What lies outside the years 1970 to 9999 is their first or last millisecond: times come from lines, too.
+    """
+    time_ms = min(max(time_ms, 0), TIME_MS_MAX)
     return f"{datetime.fromtimestamp(time_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}Z"
 
 

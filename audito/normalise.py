@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from audito._fastparse import FLAG_ENDS, FLAG_SESSION, FLAG_SINGLE
 from audito._normalise import Action, ActionBuilder, EventDecoder, Rules, record_fields
 from audito.tables.actions import INTERPRETER_PREFIXES, RECORD_ACTIONS, SYSCALL_ACTIONS
 from audito.tables.record_types import NAMES, RECORD_TYPES, is_single_record
@@ -14,9 +15,6 @@ from audito.tables.record_types import carries_session as record_carries_session
 from audito.tables.syscalls import syscall_name
 
 __all__ = ["ActionBuilder", "EventDecoder", "record_fields", "rules", "type_rows"]
-
-# As TypeFlag in _fastparse.pxd has them.
-TYPE_SESSION, TYPE_SINGLE, TYPE_ENDS = 1, 2, 4
 
 
 @cache
@@ -43,9 +41,9 @@ def type_rows() -> tuple[tuple[str, int, int], ...]:
         (
             name,
             number,
-            TYPE_SESSION * record_carries_session(number)
-            | TYPE_SINGLE * is_single_record(number)
-            | TYPE_ENDS * (number in ends),
+            FLAG_SESSION * record_carries_session(number)
+            | FLAG_SINGLE * is_single_record(number)
+            | FLAG_ENDS * (number in ends),
         )
         for name, number in RECORD_TYPES.items()
     )

@@ -1,0 +1,536 @@
+"""Faults that a second reader found in the core, each with what must hold instead; by bytes in, lines out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audito.core import Core, CoreSettings, decode
+from tests.records import BASE_MS, Log, accepted
+
+UNSET = 4294967295
+
+
+def core_of(reject: Any = None, **kw: Any) -> Core:
+    return Core(CoreSettings(host="h", machine_id="m", boot_id="b", **kw), reject)
+
+
+def taken(core):
+    return [json.loads(line) for line in core.take().splitlines()]
+
+
+def acts(found):
+    return [
+        (
+            e["metadata"]["auditId"],
+            e["subjects"]["userID"],
+            e["metadata"]["extra"]["action"],
+            e["metadata"]["extra"]["sequence"],
+        )
+        for e in found
+        if e["type"] == "UserAction"
+    ]
+
+
+def journal(pid, ident, ms, **kw):
+    return accepted(pid, ident, **kw).replace(b"%d " % pid, b"%d %d 1 " % (ms * 1000, pid), 1)
+
+
+# ---------------------------------------------------------------- 1. resolved
+def test_resolved_never_lies_behind_a_partial_line():
+    """carry() takes line_offset from self.offset, which feed() has moved to the end of the chunk already."""
+    core = core_of()
+    core.feed_audit(b"type=SYSC")
+    assert core.audit_resolved == 0
+
+
+def restart_oracle(cut_everywhere_step, order):
+    log = Log()
+    audit = (
+        log.login(ses=7, pid=4000)
+        + log.message("USER_START", ses=7, pid=4000)
+        + log.execve(b"id", ses=7)
+        + log.login(ses=8, pid=4001)
+        + log.execve(b"ls", ses=8)
+        + log.execve(b"ls", ses=7)
+        + log.message("USER_END", ses=7, pid=4000)
+    )
+    line = journal(4000, "bob", BASE_MS) + journal(4001, "eve", BASE_MS + 30)
+
+    def run(cut):
+        core = core_of()
+        out = []
+        if order == "before":
+            core.feed_sshd(line, "journal", 0)
+        at = 0
+        if cut is not None:
+            core.feed_audit(audit[:cut])
+            out += taken(core)
+            state, at, s = core.dump(), core.audit_resolved, core.sshd_resolved
+            core = core_of()
+            core.load(state, at, s)
+        core.feed_audit(audit[at:])
+        if order == "after":
+            core.feed_sshd(line, "journal", 0)
+        core.flush()
+        out += taken(core)
+        return set(acts(out))
+
+    want = run(None)
+    bad = {}
+    for cut in range(1, len(audit), cut_everywhere_step):
+        got = run(cut)
+        if got != want:
+            bad[cut] = (sorted(want - got), sorted(got - want))
+    return bad, len(audit)
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_restart_at_any_byte_gives_the_same_events(order):
+    bad, n = restart_oracle(7, order)
+    k = next(iter(bad), None)
+    assert not bad, f"{len(bad)} of {n // 7} cuts differ; first {k}: {bad[k]}"
+
+
+def test_a_restart_while_login_is_in_flight_keeps_the_identity():
+    """Line first, LOGIN in flight at the checkpoint: load() says `announced`, so opened() is never called again."""
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", BASE_MS * 1000)
+    login = log.login(ses=7, pid=4000)
+    core.feed_audit(login[: login.index(b"\n") + 1])
+    again = core_of()
+    again.load(core.dump(), core.audit_resolved, core.sshd_resolved)
+    assert core.audit_resolved == 0
+    again.feed_audit(login + log.execve(b"id", ses=7))
+    again.flush()
+    assert {a[1] for a in acts(taken(again))} == {"bob@corp"}
+
+
+# ---------------------------------------------------------------- 2. evasion
+def long_event(log, **kw):
+    """An execve that was stamped 3 s before its records were written (open() on FUSE or NFS blocks)."""
+    log.ms -= 3000
+    e = log.execve(b"/mnt/evil", b"--secret", **kw)
+    log.ms += 3000
+    return e.splitlines(keepends=True)
+
+
+def test_a_blocking_syscall_interleaved_with_another_event_keeps_its_records():
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    taken(core)
+    slow = long_event(log, ses=7)
+    other = log.execve(b"true", ses=UNSET).splitlines(keepends=True)
+    core.feed_audit(slow[0] + other[0] + b"".join(slow[1:]) + b"".join(other[1:]))
+    core.flush()
+    (event,) = taken(core)
+    assert event["metadata"]["extra"].get("process_args") == ["/mnt/evil", "--secret"], core.counters()["events_late"]
+
+
+@pytest.mark.parametrize(("ses", "res"), [(UNSET, 0), (UNSET, 1), (9, 1)])
+def test_a_user_that_changes_his_loginuid_is_not_silent(ses, res):
+    """`echo 0 > /proc/self/loginuid` inside session 7: refused by the kernel for a user (res=0), done for root."""
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    taken(core)
+    text = f"pid=5000 uid=0 subj=unconfined old-auid=1000 auid=0 tty=pts0 old-ses=7 ses={ses} res={res}".encode()
+    after = ses if res else 7
+    core.feed_audit(
+        log.event(
+            ("LOGIN", text),
+            log.syscall(1, ses=after, pid=5000, comm="bash", exe="/usr/bin/bash", ok=bool(res)),
+            ("PROCTITLE", b'proctitle="bash"'),
+        )
+    )
+    core.flush()
+    found = acts(taken(core))
+    assert found and found[0][:2] == ("7", "bob@corp"), "the change itself has to be told in session 7"
+
+
+def test_what_follows_a_changed_loginuid_stays_attributed():
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    taken(core)
+    text = b"pid=5000 uid=0 subj=unconfined old-auid=1000 auid=0 tty=pts0 old-ses=7 ses=9 res=1"
+    core.feed_audit(
+        log.event(
+            ("LOGIN", text),
+            log.syscall(1, ses=9, pid=5000, comm="bash", exe="/usr/bin/bash"),
+            ("PROCTITLE", b'proctitle="bash"'),
+        )
+    )
+    core.feed_audit(log.execve(b"rm", b"-rf", b"/", ses=9, pid=5001))
+    core.flush()
+    assert acts(taken(core))
+
+
+# ---------------------------------------------------------------- 3. identity
+def test_two_lines_of_one_pid_before_its_session_are_a_conflict():
+    """The true line first, a forged one 5 ms later, LOGIN 5 ms after that: the forged one is nearer and wins."""
+    core = core_of()
+    log = Log()  # LOGIN is at BASE_MS + 10
+    core.feed_sshd(journal(4000, "bob", BASE_MS) + journal(4000, "mallory", BASE_MS + 5), "journal", 0)
+    core.feed_audit(log.login(ses=7, pid=4000) + log.execve(b"id", ses=7))
+    core.flush()
+    found = taken(core)
+    assert {a[1] for a in acts(found)} == {"bob"}
+    assert [e["type"] for e in found].count("IdentityConflict") == 1
+
+
+def test_two_untimed_lines_of_one_pid_are_a_conflict():
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000, "bob") + accepted(4000, "mallory"), "pipe", BASE_MS * 1000)
+    core.feed_audit(log.login(ses=7, pid=4000) + log.execve(b"id", ses=7))
+    core.flush()
+    found = taken(core)
+    assert {a[1] for a in acts(found)} == {"bob"}
+    assert [e["type"] for e in found].count("IdentityConflict") == 1
+
+
+def test_a_line_without_a_time_does_not_name_yesterdays_session_of_a_reused_pid():
+    """Session 7 never got a line (container's sshd, or a program called sshd); its pid is used again a day later."""
+    core = core_of()
+    log = Log()
+    core.feed_audit(log.login(ses=7, pid=4000, exe="/tmp/sshd") + log.execve(b"evil", ses=7))
+    core.tick(BASE_MS + 200_000)
+    taken(core)
+    day = 86_400_000
+    log.ms += day
+    core.feed_sshd(accepted(4000, "admin"), "pipe", (BASE_MS + day) * 1000)
+    core.feed_audit(log.login(ses=8, pid=4000) + log.execve(b"good", ses=8) + log.execve(b"evil", ses=7, pid=4100))
+    core.flush()
+    who = {(a[0], a[1]) for a in acts(taken(core))}
+    assert who == {("8", "admin"), ("7", "unknown")}
+
+
+# ---------------------------------------------------------------- 4. eviction
+def test_an_evicted_session_that_waits_is_written_not_freed():
+    core = core_of(session_count_max=2)
+    log = Log()
+    for s in (1, 2, 3):
+        core.feed_audit(log.login(ses=s, pid=4000 + s) + log.execve(b"id", ses=s, pid=9000 + s))
+    core.flush()
+    assert {a[0] for a in acts(taken(core))} == {"1", "2", "3"}
+
+
+def test_a_flood_of_unproven_sessions_does_not_push_out_a_live_login():
+    """Anyone whose loginuid is unset (a service, a container) can open sessions by writing /proc/self/loginuid."""
+    core = core_of(session_count_max=64)
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=1, pid=4000))
+    taken(core)
+    for s in range(100, 200):
+        core.feed_audit(log.login(ses=s, pid=s, exe="/tmp/sshd"))
+    core.feed_audit(log.execve(b"id", ses=1))
+    core.flush()
+    assert ("1", "bob@corp") in {(a[0], a[1]) for a in acts(taken(core))}
+
+
+def test_a_full_table_costs_no_scan_for_each_login():
+    """slot_new() walks the whole table where no session has ended."""
+    core = core_of(session_count_max=131072)
+    log = Log(enriched=False)
+
+    def batch(n, first):
+        return b"".join(log.login(ses=first + i, pid=first + i, exe="/tmp/sshd") for i in range(n))
+
+    for k in range(131):
+        core.feed_audit(batch(1000, 1 + k * 1000))
+        core.tick(log.ms + 200_000)  # given up: none waits
+        core.take()
+    core.feed_audit(batch(72, 131_001))
+    a = batch(200, 200_000)
+    t = time.perf_counter()
+    core.feed_audit(a)
+    full = time.perf_counter() - t
+    empty = core_of()
+    t = time.perf_counter()
+    empty.feed_audit(a)
+    base = time.perf_counter() - t
+    assert full < 20 * base, f"{full / 200 * 1e3:.2f} ms a LOGIN against {base / 200 * 1e3:.4f} ms"
+
+
+# ---------------------------------------------------------------- 5. RHEL channels
+def test_the_end_of_a_channel_is_not_the_end_of_the_session():
+    """RHEL's sshd sends USER_END op=login per channel from the monitor's pid (sshd_lines.md, vendor patch)."""
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    taken(core)
+    core.feed_audit(
+        log.event(
+            (
+                "USER_END",
+                b"pid=4000 uid=0 auid=1000 ses=7 subj=x msg='op=login id=1000 exe=\"/usr/sbin/sshd\" hostname=? addr=10.0.0.5 terminal=/dev/pts/0 res=success'",
+            )
+        )
+    )
+    core.feed_audit(log.execve(b"id", ses=7))
+    assert "UserLogout" not in [e["type"] for e in taken(core)]
+
+
+# ---------------------------------------------------------------- 6. exceptions on input
+def test_a_time_that_python_cannot_say_does_not_stop_the_core():
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    line = b"0000-01-01T00:00:00Z h sshd[4000]: " + accepted(4000, "mallory").split(b" ", 1)[1]
+    core.feed_sshd(line, "syslog", 0)
+    core.feed_audit(log.execve(b"id", ses=7))
+    core.tick(BASE_MS + 999_999)
+    core.flush()
+    assert "IdentityConflict" in [e["type"] for e in taken(core)]
+
+
+def test_a_journal_time_of_18_digits():
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    core.feed_sshd(accepted(4000, "mallory").replace(b"4000 ", b"999999999999999999 4000 1 ", 1), "journal", 0)
+    core.flush()
+
+
+def in_a_process(code: str) -> None:
+    """Run code with this module's names in a process of its own: a crash must not take the tests along."""
+    root = Path(__file__).parent.parent
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import json, resource, pytest\nfrom audito.errors import StateError\nfrom tests.test_core_faults import *\n"
+            + code,
+        ],
+        capture_output=True,
+        text=True,
+        cwd=root,
+        check=False,
+    )
+    assert run.returncode == 0, f"exit {run.returncode}: {run.stderr[-600:]}"
+
+
+def test_a_state_that_is_half_good_leaves_nothing_behind():
+    """load() raises in the second row; the first stays, bound, without identity. identities[slot] is read without
+    a bounds check (boundscheck=False): SIGSEGV at the session's first event."""
+    in_a_process("""
+core = core_of(); log = Log()
+core.feed_sshd(accepted(4000) + accepted(4001), "pipe", 0)
+core.feed_audit(log.login(ses=7, pid=4000) + log.login(ses=8, pid=4001))
+state = json.loads(core.dump()); state["sessions"][1][6] = 77
+again = core_of()
+with pytest.raises(StateError): again.load(json.dumps(state).encode(), 0, 0)
+again.feed_audit(log.execve(b"id", ses=7)); again.flush()
+""")
+
+
+def test_a_bound_session_without_an_identity_in_the_state():
+    in_a_process("""
+core = core_of(); log = Log()
+core.feed_sshd(accepted(4000), "pipe", 0); core.feed_audit(log.login(ses=7, pid=4000))
+state = json.loads(core.dump()); state["identities"] = {}
+again = core_of()
+try: again.load(json.dumps(state).encode(), 0, 0)
+except StateError: raise SystemExit(0)
+again.feed_audit(log.execve(b"id", ses=7)); again.flush()
+""")
+
+
+class BoomError(Exception):
+    pass
+
+
+def test_a_reject_callback_that_raises_loses_no_other_line():
+    def reject(line, reason):
+        raise BoomError
+
+    core = core_of(reject)
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    taken(core)
+    data = b"junk\n" + log.execve(b"id", ses=7)
+    core.feed_audit(data)
+    assert len(acts(taken(core))) == 1
+    assert core.counters()["rejects_failed"] == 1
+
+
+# ---------------------------------------------------------------- 7. clocks and chunks
+@pytest.mark.parametrize("clock_by", ["line", "tick"])
+def test_what_the_kernel_knows_does_not_depend_on_the_chunks(clock_by):
+    """sshd's side is ahead (backlog, replay): a session is given up behind its LOGIN, before its USER_START is read."""
+
+    def run(split):
+        core = core_of()
+        log = Log()
+        if clock_by == "line":
+            core.feed_sshd(journal(99, "x", BASE_MS + 3_600_000), "journal", 0)
+        else:
+            core.tick(BASE_MS + 3_600_000, audit_idle=False, sshd_idle=True)
+        audit = (
+            log.login(ses=7, pid=4000)
+            + log.message("USER_START", ses=7, pid=4000, acct="eve")
+            + log.execve(b"id", ses=7)
+        )
+        out = b""
+        for at in range(0, len(audit), split):
+            core.feed_audit(audit[at : at + split])
+            out += core.take()
+        core.flush()
+        return out + core.take()
+
+    assert run(1 << 20) == run(500)
+
+
+def test_one_line_with_a_time_ahead_does_not_blind_the_join_for_ever():
+    core = core_of()
+    log = Log()
+    core.feed_sshd(journal(1, "x", BASE_MS + 10 * 365 * 86_400_000), "journal", 0)  # the RTC was wrong at boot
+    core.feed_audit(log.login(ses=7, pid=4000) + log.execve(b"id", ses=7))
+    core.feed_sshd(journal(4000, "bob", BASE_MS + 5), "journal", 0)
+    core.flush()
+    assert {a[1] for a in acts(taken(core))} == {"bob"}
+
+
+def test_nodes_with_other_clocks_do_not_cut_each_others_events():
+    core = core_of()
+    a, b = Log(node=b"a"), Log(node=b"b")
+    b.ms += 5000
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(a.login(ses=7, pid=4000))
+    taken(core)
+    x = a.execve(b"id", b"-u", ses=7).splitlines(keepends=True)
+    y = b.execve(b"true", ses=UNSET)
+    core.feed_audit(x[0] + y + b"".join(x[1:]))
+    core.flush()
+    assert taken(core)[0]["metadata"]["extra"].get("process_args") == ["id", "-u"]
+
+
+# ---------------------------------------------------------------- 8. memory
+def test_events_in_flight_are_bounded_in_bytes():
+    code = """
+import resource
+from audito.core import *
+c=Core(CoreSettings(host="h",machine_id="m",boot_id="b"))
+a=b'x'*60000
+for i in range(200):
+    for k in range(70): c.feed_audit(b'type=EXECVE msg=audit(1700000000.000:%d): a%d="%s"\\n'%(i,k,a))
+print(int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]) // 1024)
+"""
+    mb = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert mb < 200, f"{mb} MB for 200 of 4096 events"
+
+
+def test_more_than_65535_records_do_not_wrap():
+    lines = (
+        b'type=SYSCALL msg=audit(1.000:1): arch=c000003e syscall=1 ses=4 comm="x" exe="/x"\n'
+        + b"type=CWD msg=audit(1.000:1): \n" * 65_540
+    )
+    out = b"".join(decode([lines]))
+    assert json.loads(out.splitlines()[0])["type"] == "SYSCALL" and out.count(b"\n") == 1
+    assert json.loads(out)["records"] >= 65_535
+
+
+# ---------------------------------------------------------------- 9. restart, what the workload oracle (oracle.py) found
+
+
+def test_a_session_that_ended_while_it_waits_has_its_logout_after_a_restart():
+    """dump() says ended; the held USER_END is read again and, `ended` already, gets no EVENT_ENDS_SESSION."""
+    core = core_of()
+    log = Log()
+    audit = log.login(ses=7, pid=4000) + log.message("USER_END", ses=7, pid=4000)
+    core.feed_audit(audit)
+    again = core_of()
+    again.load(core.dump(), core.audit_resolved, core.sshd_resolved)
+    again.feed_audit(audit[core.audit_resolved :])
+    again.feed_sshd(accepted(4000), "pipe", 0)
+    again.flush()
+    assert "UserLogout" in [e["type"] for e in taken(again)]
+
+
+def test_an_exception_from_the_opened_path_leaks_no_event():
+    """settle() frees nothing when opened() raises (Raw/encoder/MemoryError): 4 KiB an event."""
+    in_a_process("""
+from audito._fastparse import AuditStream, Sessions
+from audito.normalise import ActionBuilder, rules, type_rows
+import resource
+def opened(slot): raise BoomError
+s = AuditStream(Sessions(131072), ActionBuilder(rules()), type_rows(), opened=opened)
+log = Log(enriched=False); n = 0
+def rss(): return int(open("/proc/self/statm").read().split()[1]) * 4
+for i in range(20000):
+    if i == 2000: before = rss()
+    try: s.feed(log.login(ses=i + 1, pid=4000))
+    except BoomError: n += 1
+assert n == 20000
+grown = rss() - before
+assert grown < 20_000, f"{grown} KiB leaked by 18000 events"
+""")
+
+
+def test_one_stamp_from_the_future_does_not_keep_all_later_events_in_flight():
+    """time_out() looks at the oldest flight only, by its own stamp: nothing behind it is completed (decode prints nothing)."""
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    taken(core)
+    core.feed_audit(b'type=PATH msg=audit(9999999999.000:5): item=0 name="x"\n')
+    for _ in range(100):
+        core.feed_audit(log.event(log.syscall(1, ses=7, pid=5000, comm="x", exe="/x")))
+        log.ms += 3000
+    assert len(acts(taken(core))) > 90
+
+
+def test_a_kernel_session_takes_its_account_from_sshd_alone():
+    """_give_up() asks the pid only: a program that is not sshd, with the LOGIN's pid, names the account (SESSION_SSHD by exe /tmp/sshd)."""
+    core = core_of()
+    log = Log()
+    core.feed_audit(
+        log.login(ses=7, pid=4000)
+        + log.message("USER_START", ses=7, pid=4000, acct="bob")
+        + log.message("USER_START", ses=7, pid=4000, exe="/usr/bin/su", acct="root", addr="6.6.6.6")
+    )
+    core.flush()
+    assert {e["subjects"]["loggedAs"] for e in taken(core)} == {"bob"}
+
+
+def test_a_line_shorter_than_the_search_for_its_type_is_not_read_past_its_end() -> None:
+    """Tells in a sanitized build: the line ends the chunk, and a stamp is at hand to compare."""
+    core = core_of()
+    core.feed_audit(b"type=SYSCALL audit(1.0:1): ses=4294967295\n")
+    core.feed_audit(bytes(bytearray(b"x" * 26 + b"\n")))
+    assert core.counters()["reject_not_a_record"] == 1
+
+
+def test_a_login_told_twice_with_the_table_of_flights_full() -> None:
+    """The second LOGIN forces the first one out, whose program is cron: its session goes, once."""
+    core = core_of(session_count_max=8)
+    login = b"type=LOGIN msg=audit(1.000:%d): pid=7 uid=0 old-auid=4294967295 auid=1 old-ses=4294967295 ses=%d res=1\n"
+    call = b'type=SYSCALL msg=audit(1.000:%d): arch=c000003e syscall=1 pid=7 ses=%d comm="cron" exe="/usr/sbin/cron"\n'
+    core.feed_audit(login % (1, 5) + call % (1, 5))
+    for number in range(10, 10 + 4095):
+        core.feed_audit(b'type=PATH msg=audit(1.000:%d): item=0 name="x"\n' % number)
+    core.feed_audit(login % (2, 5) + call % (2, 5))
+    core.flush()
+    assert core.counters()["sessions_now"] == 0
+    for number in range(20):
+        core.feed_audit(login % (9000 + number, 100 + number))
+    core.flush()
+    assert core.counters()["sessions_now"] == 8
