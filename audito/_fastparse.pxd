@@ -169,8 +169,8 @@ cdef class EventSink:
 cdef struct Flight:
     Event *event
     uint64_t born_ms                # wall clock of the last tick before its first record; live only
-    uint64_t opened_ms              # record time of its node when its first record came; not its own stamp, which is
-                                    # that of the syscall's entry: an open() on FUSE blocks for as long as it likes
+    uint64_t opened_ms              # record time of its node when its first record came, or its own stamp: the later.
+                                    # A stamp is that of the syscall's entry: an open() on FUSE may block long before
     int32_t older                   # neighbours by age of the first record
     int32_t newer
     uint8_t keep                    # its session is ours: copy all its records
@@ -258,7 +258,7 @@ cdef class AuditStream:
     cdef void flight_close(self, int32_t flight) noexcept nogil
     cdef uint64_t move_clock(self, Header *header) noexcept nogil
     cdef NodeClock *clock_of(self, uint32_t node) noexcept nogil
-    cdef int time_out(self, uint32_t node) except -1
+    cdef int time_out(self) except -1
     cdef int force_oldest(self) except -1
     cdef int32_t open_by_login(self, Header *header, Span body) except -3
     cdef int inherit(self, Event *event, Session *session) except -1

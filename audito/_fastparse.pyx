@@ -17,7 +17,7 @@ cdef enum:
     NOT_OURS = -2                   # decide(): the event is ignored
     NO_SES = -1                     # read_ses(): the record does not say whose session it is
     QUIET_TRIES_MAX = 64            # bound sessions that are looked at for one that did nothing
-    TIME_OUT_STEPS_MAX = 16         # flights of other nodes that time_out() passes over
+    TIME_OUT_STEPS_MAX = 16         # flights that are not due that time_out() passes over
     HINT_REACH = 16                 # how far ` ses=` strays from where it was: ids have one to ten digits
     TOO_LONG = -3                   # beside the ScanErrors: the line passes LINE_BYTES_MAX
 
@@ -763,7 +763,7 @@ cdef class AuditStream:
         self.records += 1
         self.clock_ms = self.move_clock(header)
         if self.oldest >= 0:
-            self.time_out(header.node)
+            self.time_out()
         flight = self.flight_of(header)
         if flight < 0:
             done = &self.done[header.seq & (DONE_RING - 1)]
@@ -920,7 +920,7 @@ cdef class AuditStream:
         event.offset = self.line_offset
         self.flights[flight].event = event
         self.flights[flight].born_ms = self.now_ms
-        self.flights[flight].opened_ms = self.clock_of(header.node).ms
+        self.flights[flight].opened_ms = max(self.clock_of(header.node).ms, header.ts_ms)
         self.inflight_bytes += event.size
         self.flights[flight].keep = False
         self.flights[flight].older = self.newest
@@ -1001,22 +1001,20 @@ cdef class AuditStream:
             clock.jump_ms = ts_ms
         return clock.ms
 
-    cdef int time_out(self, uint32_t node) except -1:
+    cdef int time_out(self) except -1:
         # Complete what was opened EVENT_TIMEOUT_MS of its node's time ago: auditd writes no EOE to its log. The list
-        # is in the order of opening; what other nodes have in front is passed over, a few steps far.
+        # is in the order of opening; what is not due (another node's, or stamped in the future) is passed over, a few
+        # steps far: mostly there are one or two.
         cdef int32_t flight = self.oldest
         cdef int32_t newer
         cdef int steps = 0
-        cdef uint32_t other
         while flight >= 0 and steps < TIME_OUT_STEPS_MAX:
             newer = self.flights[flight].newer
-            other = self.flights[flight].event.node
-            if self.flights[flight].opened_ms + EVENT_TIMEOUT_MS < self.clock_of(other).ms:
+            if self.flights[flight].opened_ms + EVENT_TIMEOUT_MS < self.clock_of(self.flights[flight].event.node).ms:
                 self.events_timed_out += 1
                 self.complete(flight)
                 newer = self.oldest         # completing a LOGIN may have completed others
-            elif other == node:
-                return 0
+                steps = 0
             else:
                 steps += 1
             flight = newer

@@ -2,9 +2,9 @@
 
     python -m benchmarks [--full] [--no-plots]
 
-Prints the tables, writes ``benchmarks/results/latest.json``, and draws the plots of docs/performance.md into docs/img.
-``--full`` takes the sizes of the project's targets and more runs; it needs about a quarter of an hour and 5 GB on
-the disk of the temporary directory. Exits 1 when any output was wrong.
+Prints the tables, writes ``benchmarks/results/latest.json``, and draws the plots beside it. ``--full`` takes the sizes
+of the project's targets and more runs, which needs about a quarter of an hour and 5 GB on the disk of the temporary
+directory; only then figures and plots go to docs/. Exits 1 when any output was wrong.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compare, live, measure, pipes, stages, workload
+from benchmarks import compare, live, measure, pipes, report, stages, workload
 from benchmarks.measure import WrongOutputError, table
 
 RESULTS_PATH = Path(__file__).with_name("results") / "latest.json"
@@ -121,7 +121,9 @@ def main() -> int:
     if not args.no_plots:
         from benchmarks import plots  # needs matplotlib
 
-        plots.draw(said)
+        plots.draw(said, plots.IMAGES if args.full else RESULTS_PATH.parent)
+    if args.full:
+        report.write(said)
     return 0
 
 

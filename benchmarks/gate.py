@@ -4,7 +4,8 @@
 
 Two things are compared with ``benchmarks/baseline.json``, and each may be at most LIMIT times what it was there:
 the instructions that each stage takes under callgrind, which are the same from run to run; and the ratio of the whole
-daemon to ``cat | wc -c`` on the same bytes, wall and CPU time, in pairs that run right after each other.
+daemon to ``cat | wc -c`` on the same bytes, wall and CPU time, in pairs that run right after each other (the copy on
+one CPU: else the scheduler decides whether it takes half as long).
 
 Instructions hold for one compiler, Python and C library, and ratios for one CPU: the baseline says which. On others
 nothing is scaled. There the commit that wrote the baseline is checked out to a temporary folder, built, and measured
@@ -133,7 +134,7 @@ def measure_whole(directory: Path, truth: workload.Truth, *trees: Path) -> list[
     pairs: list[list[pipes.Pair]] = [[] for _ in trees]
     for _ in range(PAIRS):
         for tree, done in zip(trees, pairs, strict=True):
-            done += pipes.measure(truth, directory, 1, tree=tree).pairs
+            done += pipes.measure(truth, directory, 1, tree=tree, pinned=True).pairs
     return [
         {"wall": sorted(pair.wall_ratio for pair in done), "cpu": sorted(pair.cpu_ratio for pair in done)}
         for done in pairs

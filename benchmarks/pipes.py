@@ -348,11 +348,19 @@ def bench(
     return measure(truth, directory, runs, limit_s, tree)
 
 
-def measure(truth: workload.Truth, directory: Path, runs: int, limit_s: float = 120.0, tree: Path = ROOT) -> Figures:
-    """As bench(), of a workload that is there already."""
+def measure(
+    truth: workload.Truth,
+    directory: Path,
+    runs: int,
+    limit_s: float = 120.0,
+    tree: Path = ROOT,
+    *,
+    pinned: bool = False,
+) -> Figures:
+    """As bench(), of a workload that is there already. ``pinned``: the copy stays on one CPU."""
     pairs = []
     for _ in range(runs):
-        copy = pipe_copy(directory / "audit.log") if truth.audit_bytes else None
+        copy = pipe_copy(directory / "audit.log", pinned=pinned) if truth.audit_bytes else None
         pairs.append(Pair(copy, run_daemon(directory, truth, limit_s, tree)))
         written = check(directory / "events.jsonl", truth)
     return Figures(truth.events, truth.records, truth.audit_bytes, len(truth.sshd_offsets), written, pairs)

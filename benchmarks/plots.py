@@ -22,29 +22,29 @@ from matplotlib import pyplot as plt  # noqa: E402  # after the choice of Agg
 IMAGES = ROOT / "docs" / "img"
 
 
-def save(name: str, title: str, x: str, y: str) -> Path:
+def save(images: Path, name: str, title: str, x: str, y: str) -> Path:
     """Write the figure in hand; the same figures give the same bytes."""
     plt.title(title)
     plt.xlabel(x)
     plt.ylabel(y)
     plt.grid(visible=True, alpha=0.3)
     plt.tight_layout()
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    path = IMAGES / f"{name}.svg"
+    images.mkdir(parents=True, exist_ok=True)
+    path = images / f"{name}.svg"
     plt.savefig(path, metadata={"Date": None})
     plt.close()
     return path
 
 
-def draw_sessions(said: dict[str, Any]) -> Path:
+def draw_sessions(said: dict[str, Any], images: Path) -> Path:
     """Throughput of the core against live sessions."""
     costs = {int(count): cost for count, cost in said["ns_an_event"].items()}
     plt.semilogx(list(costs), [1e3 / cost for cost in costs.values()], marker="o")
     plt.ylim(bottom=0)
-    return save("sessions", "One core, every event written", "live sessions", "million events a second")
+    return save(images, "sessions", "One core, every event written", "live sessions", "million events a second")
 
 
-def draw_backgrounds(said: dict[str, Any]) -> Path:
+def draw_backgrounds(said: dict[str, Any], images: Path) -> Path:
     """Throughput of the whole daemon against the background ratio."""
     ratios = [float(ratio) for ratio in said]
     plt.plot(ratios, [one["events_per_s"] / 1e6 for one in said.values()], marker="o", label="all events")
@@ -52,11 +52,11 @@ def draw_backgrounds(said: dict[str, Any]) -> Path:
     plt.ylim(bottom=0)
     plt.legend()
     return save(
-        "background", "The daemon through its pipes", "events of no session for each of one", "million a second"
+        images, "background", "The daemon through its pipes", "events of no session for each of one", "million a second"
     )
 
 
-def draw_latency(said: dict[str, Any]) -> Path:
+def draw_latency(said: dict[str, Any], images: Path) -> Path:
     """How many events take at least so long."""
     for way in ("pipes", "directory"):
         one = said[way]
@@ -71,20 +71,28 @@ def draw_latency(said: dict[str, Any]) -> Path:
     plt.axhline(0.01, color="grey", lw=0.5)
     plt.legend()
     return save(
-        "latency", "Last record written to event written, 10,000 events a second", "ms", "share that takes longer"
+        images,
+        "latency",
+        "Last record written to event written, 10,000 events a second",
+        "ms",
+        "share that takes longer",
     )
 
 
-def draw(said: dict[str, Any]) -> None:
+def draw(said: dict[str, Any], images: Path) -> None:
     """All plots."""
-    for path in (draw_sessions(said["sessions"]), draw_backgrounds(said["backgrounds"]), draw_latency(said["latency"])):
+    for path in (
+        draw_sessions(said["sessions"], images),
+        draw_backgrounds(said["backgrounds"], images),
+        draw_latency(said["latency"], images),
+    ):
         print(f"drawn: {path.relative_to(ROOT)}")
 
 
 def main(arguments: list[str]) -> None:
     """Draw from a file."""
     path = Path(arguments[0]) if arguments else Path(__file__).with_name("results") / "latest.json"
-    draw(json.loads(path.read_text()))
+    draw(json.loads(path.read_text()), IMAGES)
 
 
 if __name__ == "__main__":

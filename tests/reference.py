@@ -17,6 +17,7 @@ from typing import Any
 
 from audito.tables import actions, record_types, syscalls
 
+CLOCK_JUMP_MS = 60_000
 EVENT_TIMEOUT_MS = 2000
 LINE_BYTES_MAX = 65536
 ARGV_BYTES_MAX = 1 << 20
@@ -184,6 +185,24 @@ def argv(records: Iterable[Record]) -> tuple[list[str], int | None]:
 
 
 @dataclass
+class Clock:
+    """Record time of one host: the latest stamp; one more than a minute off counts only if the next agrees."""
+
+    ms: int = 0
+    jump_ms: int = 0
+
+    def move(self, ts_ms: int) -> None:
+        if self.ms == 0 or abs(ts_ms - self.ms) <= CLOCK_JUMP_MS:
+            self.ms, self.jump_ms = max(self.ms, ts_ms), 0
+            return
+        if self.jump_ms > self.ms and ts_ms > self.ms:
+            self.ms = min(self.jump_ms, ts_ms)
+        elif self.jump_ms and abs(ts_ms - self.jump_ms) <= CLOCK_JUMP_MS:
+            self.ms = ts_ms
+        self.jump_ms = ts_ms
+
+
+@dataclass
 class Event:
     """The records of one (node, timestamp, sequence), without EOE. ``begins``: the place of the first in the input."""
 
@@ -191,15 +210,17 @@ class Event:
     ts_ms: int
     seq: int
     begins: int
+    opened_ms: int = 0
     records: list[Record] = field(default_factory=list)
 
 
 def events(data: bytes) -> list[Event]:
     """All events of ``data``, in the order in which they become complete.
 
-    An event is complete with PROCTITLE or EOE, with a record that is an event by itself, when a record is seen
-    whose stamp is more than 2 s later than that of the oldest event that is open, and at the end.
+    An event is complete with PROCTITLE or EOE, with a record that is an event by itself, when its node's clock is
+    more than 2 s past the event's stamp and past what it was when the event was opened, and at the end.
     """
+    clocks: dict[str, Clock] = {}
     open_events: dict[tuple[str, int, int], Event] = {}
     done: set[tuple[str, int, int]] = set()
     complete: list[Event] = []
@@ -212,17 +233,16 @@ def events(data: bytes) -> list[Event]:
             complete.append(event)
 
     for position, record in enumerate(parse_records(data)):
-        while open_events:
-            oldest = next(iter(open_events.values()))
-            if oldest.ts_ms + EVENT_TIMEOUT_MS >= record.ts_ms:
-                break
-            finish(oldest)
+        clocks.setdefault(record.node, Clock()).move(record.ts_ms)
+        for event in list(open_events.values()):
+            if event.opened_ms + EVENT_TIMEOUT_MS < clocks[event.node].ms:
+                finish(event)
         key = (record.node, record.ts_ms, record.seq)
         if key not in open_events:
             # A record of an event that is over comes too late; an LOGIN starts the sequence again.
             if (key in done and record.name != "LOGIN") or record.name == "EOE":
                 continue
-            open_events[key] = Event(record.node, record.ts_ms, record.seq, position)
+            open_events[key] = Event(record.node, record.ts_ms, record.seq, position, max(clocks[record.node].ms, record.ts_ms))
         event = open_events[key]
         if record.name != "EOE":
             event.records.append(record)

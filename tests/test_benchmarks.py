@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from benchmarks import compare, gate, live, measure, stages, workload
+from benchmarks import compare, gate, live, measure, report, stages, workload
 from benchmarks.measure import WrongOutputError
 
 # ------------------------------------------------------------------------------------------ stages
@@ -199,20 +198,26 @@ def test_the_daemon_is_ready(tmp_path: Path) -> None:
     assert 0 < live.ready_s(tmp_path) < 30
 
 
-def plots() -> Any:
-    pytest.importorskip("matplotlib", reason="matplotlib comes with make bench")
-    from benchmarks import plots
-
-    return plots
-
-
-def test_plots_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = plots()
-    monkeypatch.setattr(drawn, "IMAGES", tmp_path)
+def test_plots_are_drawn(tmp_path: Path) -> None:
+    plots = pytest.importorskip("benchmarks.plots", reason="matplotlib comes with make bench", exc_type=ImportError)
     way = {"events": 4, "histogram": live.histogram([0.01, 0.5, 0.5, 3.0])}
     for path in (
-        drawn.draw_sessions({"ns_an_event": {"10": 1000.0, "100": 1100.0}}),
-        drawn.draw_backgrounds({"0.0": {"events_per_s": 1e6, "written_per_s": 1e6}}),
-        drawn.draw_latency({"pipes": way, "directory": way}),
+        plots.draw_sessions({"ns_an_event": {"10": 1000.0, "100": 1100.0}}, tmp_path),
+        plots.draw_backgrounds({"0.0": {"events_per_s": 1e6, "written_per_s": 1e6}}, tmp_path),
+        plots.draw_latency({"pipes": way, "directory": way}, tmp_path),
     ):
         assert b"</svg>" in path.read_bytes()
+
+
+def test_the_page_has_a_place_for_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert report.PAGE.read_text().count(report.BEGIN) == report.PAGE.read_text().count(report.END) == 1
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    monkeypatch.setattr(report, "PAGE", tmp_path / "page.md")
+    monkeypatch.setattr(report, "sections", lambda said: [said["one"]])
+    report.PAGE.write_text(f"a\n{report.BEGIN}old\n{report.END}z\n")
+    for _ in range(2):
+        report.write({"one": "new\n"})
+        assert report.PAGE.read_text() == f"a\n{report.BEGIN}\nnew\n\n{report.END}z\n"
+    report.PAGE.write_text("a\n")
+    with pytest.raises(ValueError, match="no place for figures"):
+        report.write({"one": "new"})

@@ -648,7 +648,7 @@ def test_back_pressure_keeps_memory_flat_and_loses_nothing(start: Start, files: 
 
 def test_sshd_is_read_while_audit_waits_for_logins(start: Start, files: list[str], home: Path) -> None:
     """More is held for a login line than may be held: the audit source pauses, the line comes, all is written."""
-    run = start(*files)
+    run = start(*files, "--join-window", "1h")  # T0 is that of the first test: minutes ago in a whole run
     count = 70_000
     append(home / "log.d/audit.log", opened(7, 100, 1) + commands(7, 2, count))
     wait_for(lambda: run.metric("audito_audit_paused") == 1, "the pause", 40)
@@ -964,7 +964,7 @@ def test_a_user_that_there_is_not_ends_it(start: Start, pipes: list[str]) -> Non
 
 def test_the_same_trouble_is_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     now_ms = 0
-    monkeypatch.setattr(daemon, "monotonic_ms", lambda: now_ms)
+    monkeypatch.setattr(watch, "monotonic_ms", lambda: now_ms)
     caplog.set_level("INFO")
     complaints = watch.Complaints()
     for now_ms in range(0, 60_000, 1000):  # noqa: B007  # it is the clock
