@@ -269,9 +269,9 @@ class Daemon:
             self.stop("the reader of standard output went away", exit_code=1)
             return
         self._turn()
-        # The core's wall clock stands still while there is input to read: what it waits for may be in it.
-        if not self.output.blocked and not any(self._may_read(feed) for feed in self.feeds):
-            self.core.tick(wall_ms())
+        # The wall clock counts for what waits for a side only once that side was read to its end.
+        if not self.output.blocked:
+            self.core.tick(wall_ms(), audit_idle=not self.audit.ready, sshd_idle=not self.sshd.ready)
             self._write()
             self._set_interest()
         if self.rejects is not None:
