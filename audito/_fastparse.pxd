@@ -220,6 +220,7 @@ cdef class AuditStream:
     cdef NodeClock clocks[NODE_CLOCKS]
     cdef readonly uint64_t clock_ms         # record time of the node of the last record
     cdef uint64_t inflight_bytes
+    cdef uint64_t due_ms                    # no flight times out before; a look at them is due when a clock passes it
     cdef uint64_t now_ms                    # wall clock of the last tick, 0: none yet
     cdef Flight flights[INFLIGHT_EVENTS_MAX]
     cdef uint16_t index[INFLIGHT_INDEX]     # flight + 1

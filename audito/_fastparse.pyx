@@ -10,6 +10,9 @@ from audito._scan cimport (
     span_int, span_is, span_of, span_starts, unquoted,
 )
 
+# No time is later.
+cdef uint64_t NEVER_MS = <uint64_t>-1
+
 cdef extern from "string.h" nogil:
     void *memmem(const void *haystack, size_t haystack_len, const void *needle, size_t needle_len)
 
@@ -573,6 +576,7 @@ cdef class AuditStream:
             self.flights[i].newer = i + 1
         self.flights[INFLIGHT_EVENTS_MAX - 1].newer = -1
         self.oldest = self.newest = self.last_flight = self.stamp_flight = -1
+        self.due_ms = NEVER_MS
         self.free_flight = 0
 
     def __dealloc__(self):
@@ -762,7 +766,7 @@ cdef class AuditStream:
         cdef Done *done
         self.records += 1
         self.clock_ms = self.move_clock(header)
-        if self.oldest >= 0:
+        if self.clock_ms > self.due_ms:
             self.time_out()
         flight = self.flight_of(header)
         if flight < 0:
@@ -921,6 +925,7 @@ cdef class AuditStream:
         self.flights[flight].event = event
         self.flights[flight].born_ms = self.now_ms
         self.flights[flight].opened_ms = max(self.clock_of(header.node).ms, header.ts_ms)
+        self.due_ms = min(self.due_ms, self.flights[flight].opened_ms + EVENT_TIMEOUT_MS)
         self.inflight_bytes += event.size
         self.flights[flight].keep = False
         self.flights[flight].older = self.newest
@@ -1006,18 +1011,21 @@ cdef class AuditStream:
         # is in the order of opening; what is not due (another node's, or stamped in the future) is passed over, a few
         # steps far: mostly there are one or two.
         cdef int32_t flight = self.oldest
-        cdef int32_t newer
+        cdef uint64_t due_ms
         cdef int steps = 0
+        self.due_ms = NEVER_MS
         while flight >= 0 and steps < TIME_OUT_STEPS_MAX:
-            newer = self.flights[flight].newer
-            if self.flights[flight].opened_ms + EVENT_TIMEOUT_MS < self.clock_of(self.flights[flight].event.node).ms:
+            due_ms = self.flights[flight].opened_ms + EVENT_TIMEOUT_MS
+            if due_ms < self.clock_of(self.flights[flight].event.node).ms:
                 self.events_timed_out += 1
                 self.complete(flight)
-                newer = self.oldest         # completing a LOGIN may have completed others
+                flight = self.oldest        # completing a LOGIN may have completed others
                 steps = 0
-            else:
-                steps += 1
-            flight = newer
+                self.due_ms = NEVER_MS
+                continue
+            self.due_ms = min(self.due_ms, due_ms)
+            steps += 1
+            flight = self.flights[flight].newer
         return 0
 
     cdef int force_oldest(self) except -1:

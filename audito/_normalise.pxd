@@ -175,6 +175,8 @@ cdef class ActionBuilder(Reader):
     cdef bint want_actions, want_logouts
     cdef uint64_t second            # the second that second_text shows
     cdef char second_text[80]       # 24 are used; the compiler counts with years of ten digits
+    cdef uint64_t text_ms           # the time that text_of_ms shows
+    cdef str text_of_ms
     cdef readonly uint64_t args_incomplete
 
     cdef object build(self, Event *event, Session *session, tuple identity)

@@ -988,7 +988,7 @@ cdef class ActionBuilder(Reader):
         self.want_logouts = logouts
         self.identities = []
         self.built = []
-        self.second = <uint64_t>-1
+        self.second = self.text_ms = <uint64_t>-1
 
     def identify(self, int slot, str audit_id, source, subjects, target):
         while len(self.identities) <= slot:
@@ -1004,7 +1004,9 @@ cdef class ActionBuilder(Reader):
         return built
 
     cdef int take_event(self, Event *event, Session *session) except -1:
-        cdef tuple identity = self.identity(event.session)
+        cdef tuple identity = None
+        if event.session < len(self.identities):
+            identity = <tuple>self.identities[event.session]
         if identity is None:
             raise RuntimeError(f"the session in slot {event.session} is bound and has no identity")
         self.read(event)
@@ -1094,6 +1096,8 @@ cdef class ActionBuilder(Reader):
         cdef time_t second = <time_t>(ts_ms // 1000)
         cdef tm parts
         cdef int ms = <int>(ts_ms % 1000)
+        if ts_ms == self.text_ms:
+            return self.text_of_ms              # the kernel's clock ticks every 4 ms: several events a tick
         if <uint64_t>second != self.second:
             gmtime_r(&second, &parts)
             snprintf(self.second_text, sizeof(self.second_text), "%04d-%02d-%02dT%02d:%02d:%02d.000Z",
@@ -1104,7 +1108,9 @@ cdef class ActionBuilder(Reader):
         self.second_text[22] = <char>(c'0' + ms % 10)
         text = PyUnicode_New(24, 127)
         memcpy(PyUnicode_DATA(text), self.second_text, 24)
-        return <str>text
+        self.text_ms = ts_ms
+        self.text_of_ms = <str>text
+        return self.text_of_ms
 
 
 cdef inline object unset_if_none(object value):

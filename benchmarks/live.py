@@ -30,7 +30,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from audito._fastparse import Sessions
+from audito._fastparse import STATE_BOUND, Sessions
+from audito.core import SessionRow
 from benchmarks import pipes, workload
 from benchmarks.measure import ROOT, WrongOutputError, cpu_now_s, median, memory_mib, quantile, require, table
 from benchmarks.stages import START_MS, new_core, parts, stamp
@@ -49,6 +50,7 @@ class Host:
         self.output = output
         self.audit = self.sshd = -1
         self.lines = 0
+        self.strangers = 0  # events of sessions whose login line did not come: they name no port
 
     def drain(self) -> bytes:
         """What was written since; does not wait."""
@@ -57,6 +59,7 @@ class Host:
         except BlockingIOError:
             return b""
         self.lines += data.count(b"\n")
+        self.strangers += data.count(b'"port":"unknown"')
         return data
 
     def wait_lines(self, count: int, limit_s: float = 60.0) -> None:
@@ -67,6 +70,7 @@ class Host:
             select.select([self.output], [], [], 0.1)
             self.drain()
         require(self.lines == count, f"{self.lines:,} lines, not {count:,}")
+        require(self.strangers == 0, f"{self.strangers:,} events are nobody's")
 
     def write(self, pipe: int, data: bytes) -> None:
         """Write to an input and read the output meanwhile: neither may wait for the other."""
@@ -92,7 +96,8 @@ def host(directory: Path, *, audit_directory: bool = False) -> Iterator[Host]:
     (log / "audit.log").write_bytes(b"")
     output = os.open(events, os.O_RDONLY | os.O_NONBLOCK)
     source = ("--audit-dir-path", str(log)) if audit_directory else ("--auditd-pipe-path", str(audit))
-    with pipes.daemon(directory, ROOT, *source, "--sshd-pipe-path", str(sshd), "--output", str(events)) as process:
+    flags = (*source, "--sshd-pipe-path", str(sshd), "--output", str(events), *pipes.PATIENT)
+    with pipes.daemon(directory, ROOT, *flags) as process:
         one = Host(directory, process, output)
         try:
             one.sshd = pipes.open_pipe(sshd, process)
@@ -256,11 +261,17 @@ def sessions(directory: Path, full: bool) -> Say:
     """What an event costs with so many live sessions, in the core; and what a session takes in the tables."""
     del directory
     counts = (10, 100, 1000, 10_000, 50_000, 100_000) if full else (10, 1000, 10_000, 100_000)
+    rows = [
+        SessionRow(slot, 0, slot + 1, 10_000 + slot, START_MS, START_MS, STATE_BOUND, 1, 0, 1, 0)
+        for slot in range(100_000)
+    ]
     tracemalloc.start()
     tables = Sessions(131_072)
+    moved = len(tables.load(rows))
+    require(len(tables) == moved == 100_000, f"{len(tables)} sessions in the tables")
     table_bytes = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    del tables
+    del tables, rows
     said: Say = {"table_bytes_a_session": table_bytes / 100_000, "ns_an_event": {}, "python_bytes_a_session": {}}
     events = 20_000 if full else 10_000
     for count in counts:

@@ -78,7 +78,13 @@ def sections(said: dict[str, Any]) -> Iterator[str]:
         ["stage", "input", "ns an item", "items/s"], rows
     )
     rows = [
-        [name, f"{one['wall_s']:.3f}", f"{one['cpu_s']:.3f}", f"{one['rss_mib']:.0f}", f"{one['of_audito']:.1f}"]
+        [
+            name.replace("|", "\\|"),
+            f"{one['wall_s']:.3f}",
+            f"{one['cpu_s']:.3f}",
+            f"{one['rss_mib']:.0f}",
+            f"{one['of_audito']:.1f}",
+        ]
         for name, one in said["compare"]["programs"].items()
     ]
     compared = said["compare"]
