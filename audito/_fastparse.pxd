@@ -102,6 +102,7 @@ cdef struct Event:
 cdef struct Session:
     uint64_t open_ms                # record time of LOGIN
     uint64_t seen_ms                # record time of the last event
+    uint64_t born_ms                # wall clock of the last tick when it was opened, 0: there was none yet
     Event *held_head                # events that wait for the login line, oldest first
     Event *held_tail
     uint32_t ses

@@ -41,10 +41,12 @@ class Sessions:
     """Slot of the session that waits the longest."""
     def waiting(self, opened_before_ms: int = ...) -> list[int]:
         """Slots of the sessions without an identity that were opened before, in the order of opening."""
+    def waiting_since(self, born_before_ms: int, now_ms: int) -> list[int]:
+        """As waiting(), by the wall clock at their opening; one that has none yet counts from ``now_ms`` on."""
     def of_pid(self, pid: int) -> list[int]:
         """Slots of the sessions that this process opened, in the order of opening."""
     def info(self, slot: int) -> dict[str, Any]:
-        """ses, node, pid, open_ms, seen_ms, state, ended, proven, waiting, generation, actions, failures."""
+        """ses, node, pid, open_ms, seen_ms, born_ms, state, ended, proven, waiting, generation, actions, failures."""
     def held_lines(self, slot: int, record_type: int) -> list[bytes]:
         """Lines of this record type among the events that the session holds."""
     def dump(self) -> list[tuple[int, ...]]:
@@ -113,8 +115,8 @@ class AuditStream:
     ) -> None: ...
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they were read; lines may be split anywhere. Nothing of data is kept by reference."""
-    def tick(self, now_ms: int) -> None:
-        """Complete what is in flight for longer than EVENT_TIMEOUT_MS of wall time."""
+    def tick(self, now_ms: int, idle: bool = True) -> None:
+        """The wall clock. Where all input was read, complete what is in flight for longer than EVENT_TIMEOUT_MS."""
     def flush(self) -> None:
         """End of the input: the last line needs no newline, and what is in flight is complete."""
     def bind(self, slot: int, *, kernel: bool = False) -> None:

@@ -461,6 +461,17 @@ cdef class Sessions:
             slot = self.slots[slot].next
         return found
 
+    def waiting_since(self, uint64_t born_before_ms, uint64_t now_ms):
+        cdef list found = []
+        cdef int32_t slot = self.heads[LIST_WAITING]
+        while slot >= 0:
+            if self.slots[slot].born_ms == 0:
+                self.slots[slot].born_ms = now_ms
+            elif self.slots[slot].born_ms < born_before_ms:
+                found.append(slot)
+            slot = self.slots[slot].next
+        return found
+
     @property
     def oldest_waiting(self):
         return None if self.heads[LIST_WAITING] < 0 else self.heads[LIST_WAITING]
@@ -484,6 +495,7 @@ cdef class Sessions:
     def info(self, int32_t slot):
         cdef Session *s = self.checked(slot)
         return {"ses": s.ses, "node": s.node, "pid": s.pid, "open_ms": s.open_ms, "seen_ms": s.seen_ms,
+                "born_ms": s.born_ms,
                 "state": s.state, "ended": bool(s.ended), "proven": bool(s.proven), "waiting": s.list == LIST_WAITING,
                 "generation": s.generation, "actions": s.actions, "failures": s.failures}
 
@@ -837,6 +849,8 @@ cdef class AuditStream:
         if self.sessions.must_give_up() and self.crowded is not None:
             self.crowded(self.sessions.heads[LIST_WAITING])
         slot = self.sessions.open(header.node, login.ses, login.pid, header.ts_ms)
+        if self.sessions.slots[slot].born_ms == 0:
+            self.sessions.slots[slot].born_ms = self.now_ms
         if parent >= 0 and self.sessions.slots[parent].state != SESSION_FREE and parent != slot:
             self.sessions.slots[slot].parent = parent
             self.sessions.slots[slot].parent_generation = self.sessions.slots[parent].generation
@@ -1268,9 +1282,9 @@ cdef class AuditStream:
         self.sessions.checked(slot)
         self.refuse(slot)
 
-    def tick(self, uint64_t now_ms):
+    def tick(self, uint64_t now_ms, bint idle=True):
         self.now_ms = now_ms
-        while self.oldest >= 0 and self.flights[self.oldest].born_ms + EVENT_TIMEOUT_MS < now_ms:
+        while idle and self.oldest >= 0 and self.flights[self.oldest].born_ms + EVENT_TIMEOUT_MS < now_ms:
             if self.flights[self.oldest].born_ms == 0:
                 # Born before the first tick: its age counts from now.
                 self.flights[self.oldest].born_ms = now_ms

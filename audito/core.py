@@ -30,7 +30,7 @@ JOIN_SLACK_MS = 2_000
 """How much earlier than its login line a LOGIN record may be stamped: two clocks read on one host, one by a logger."""
 
 UNTIMED_WINDOW_MS = 600_000
-"""How long after a LOGIN record a line without a time may come: a pipe may be slow, and a pid be used again."""
+"""How long after its session a line without a time may come, by the wall clock: a pipe is slow, a pid used again."""
 
 SETTLE_MS = 2_000
 """How much audit time has to pass after a LOGIN before its session is given up: what tells its account comes then."""
@@ -135,7 +135,7 @@ class Core:
         self._written: list[Any] = []
         self._sshd_base = self._sshd_fed = 0
         self._sshd_clock_ms = self._sshd_jump_ms = 0
-        self._now_ms = self._audit_now_ms = self._sshd_now_ms = 0
+        self._now_ms = self._line_now_ms = self._audit_now_ms = self._sshd_now_ms = 0
         self._counts = dict.fromkeys(JOIN_COUNTERS, 0)
 
     # -------------------------------------------------------------------------------- input
@@ -149,6 +149,7 @@ class Core:
     def feed_sshd(self, data: Buffer, format: str, now_us: int) -> None:
         """Take sshd lines. ``now_us``: the time of lines that carry none."""
         self._sshd_fed += memoryview(data).nbytes
+        self._line_now_ms = now_us // 1000 if self._now_ms else 0
         self._take_logins(self._logins.feed(data, format, now_us))
 
     def tick(self, now_ms: int, *, audit_idle: bool = True, sshd_idle: bool = True) -> None:
@@ -158,9 +159,9 @@ class Core:
         still to come from it. Only then does the wall clock count for what waits for that side.
         """
         self._now_ms = now_ms
+        self._audit.tick(now_ms, audit_idle)
         if audit_idle:
             self._audit_now_ms = now_ms
-            self._audit.tick(now_ms)
         if sshd_idle:
             self._sshd_now_ms = now_ms
         self._collect()
@@ -225,7 +226,7 @@ class Core:
             record.pid,
             record.time_us // 1000,
             record.timed,
-            self._now_ms,
+            self._line_now_ms,
             Raw(_encoder.encode(event.source)),
             Raw(_encoder.encode(event.subjects)),
         )
@@ -267,7 +268,8 @@ class Core:
         a sure time fits by its pid, as long as that pid can still be the same process.
         """
         if not login.timed:
-            return bool(login.time_ms - session["open_ms"] <= max(UNTIMED_WINDOW_MS, self.settings.join_window_ms))
+            both_live = login.seen_ms and session["born_ms"]
+            return not both_live or login.seen_ms - session["born_ms"] <= UNTIMED_WINDOW_MS
         if session["ended"] and session["seen_ms"] + JOIN_SLACK_MS < login.time_ms:
             return False
         later_ms: int = session["open_ms"] - login.time_ms
@@ -356,16 +358,17 @@ class Core:
     def _expire(self) -> None:
         """Decide what waited past its window, by the clock of the side that it waits for.
 
-        That clock is the time of the side's last line, or the wall clock once the side was read to its end:
-        a stream that is merely behind expires nothing.
+        That clock is the time of the side's lines, by which a stream that is merely behind expires nothing. Where
+        there are none, or none that carry a time, it is the wall time that passed since the session came, once that
+        side was read to its end. Record time and wall time are never compared: what is read may be of last year.
         """
         window_ms = self.settings.join_window_ms
-        sshd_clock_ms = max(self._sshd_clock_ms, self._sshd_now_ms)
-        # An audit side that is behind has yet to tell whose session it is.
-        audit_ms = max(self._audit.clock_ms, self._audit_now_ms)
-        due_ms = min(sshd_clock_ms - window_ms, audit_ms - SETTLE_MS)
-        if due_ms > 0:
-            for slot in self._sessions.waiting(due_ms):
+        if self._sshd_clock_ms > window_ms:
+            for slot in self._sessions.waiting(self._sshd_clock_ms - window_ms):
+                if self._is_settled(slot):
+                    self._give_up(slot)
+        if self._sshd_now_ms:
+            for slot in self._sessions.waiting_since(self._sshd_now_ms - window_ms, self._sshd_now_ms):
                 self._give_up(slot)
         while self._sessions.overheld and (oldest := self._sessions.oldest_waiting) is not None:
             self._give_up(oldest)
@@ -373,6 +376,14 @@ class Core:
             self._drop_pending(self._contested[0])
         while self._pending_order and self._is_over(self._pending_order[0], window_ms):
             self._drop_pending(self._pending_order[0])
+
+    def _is_settled(self, slot: int) -> bool:
+        """Whether the audit side is so far past the session's LOGIN that what tells its account has come."""
+        session = self._sessions.info(slot)
+        return bool(
+            self._audit.clock_ms - session["open_ms"] > SETTLE_MS
+            or (session["born_ms"] and self._audit_now_ms - session["born_ms"] > SETTLE_MS)
+        )
 
     def _is_over(self, login: PendingLogin, limit_ms: int) -> bool:
         """Whether the LOGIN record of this login would have come by now."""

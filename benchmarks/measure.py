@@ -70,7 +70,7 @@ def cpu_model() -> str:
 
 def machine() -> dict[str, str]:
     """What times depend on, the toolchain apart."""
-    return {"cpu": cpu_model(), "kernel": platform.release(), "system": system_name()}
+    return {"cpu": cpu_model(), "kernel": platform.release().partition("-")[0], "system": system_name()}
 
 
 def system_name() -> str:

@@ -242,7 +242,9 @@ def events(data: bytes) -> list[Event]:
             # A record of an event that is over comes too late; an LOGIN starts the sequence again.
             if (key in done and record.name != "LOGIN") or record.name == "EOE":
                 continue
-            open_events[key] = Event(record.node, record.ts_ms, record.seq, position, max(clocks[record.node].ms, record.ts_ms))
+            open_events[key] = Event(
+                record.node, record.ts_ms, record.seq, position, max(clocks[record.node].ms, record.ts_ms)
+            )
         event = open_events[key]
         if record.name != "EOE":
             event.records.append(record)

@@ -203,11 +203,13 @@ def test_a_node_prefix_changes_nothing_and_nodes_do_not_mix() -> None:
 def test_an_sshd_session_without_a_login_line_is_written_with_what_the_kernel_knows() -> None:
     core = new_core(join_window_ms=60_000)
     log = Log()
+    wall_ms = BASE_MS + 86_400_000  # what is read is of yesterday: only what passes from here on counts
+    core.tick(wall_ms)
     core.feed_audit(log.login(ses=7, pid=4000) + log.message("USER_START", ses=7, pid=4000, acct="eve"))
     core.feed_audit(log.execve(b"id", ses=7))
-    core.tick(BASE_MS + 59_000)
+    core.tick(wall_ms + 59_000)
     assert taken(core) == []
-    core.tick(BASE_MS + 61_000)
+    core.tick(wall_ms + 61_000)
     found = taken(core)
     assert [event["metadata"]["extra"]["action"] for event in found] == [
         "changed-login-id-to", "started-session", "executed",
@@ -233,6 +235,7 @@ def test_u14_a_login_line_of_any_lateness_still_names_its_session() -> None:
 def test_u14_a_line_after_the_window_names_what_is_still_to_come() -> None:
     core = new_core(join_window_ms=60_000)
     log = Log()
+    core.tick(BASE_MS)
     core.feed_audit(log.login(ses=7, pid=4000) + log.execve(b"id", ses=7))
     core.tick(BASE_MS + 61_000)
     core.feed_sshd(accepted(4000), "pipe", 0)
@@ -243,6 +246,21 @@ def test_u14_a_line_after_the_window_names_what_is_still_to_come() -> None:
         ("7", "bob@corp", "executed ls"),
     ]
     assert core.counters()["joins_late"] == 1
+
+
+@pytest.mark.parametrize("years", [-10, 0, 10])
+def test_records_of_any_year_join_lines_that_carry_no_time(years: int) -> None:
+    """Through pipes the lines have the time of their arrival: the records' own may be of another year."""
+    core = new_core()
+    log = Log()
+    wall_ms = BASE_MS + years * 365 * 86_400_000
+    core.tick(wall_ms)
+    core.feed_audit(log.login(ses=7, pid=4000) + log.execve(b"id", ses=7))
+    core.tick(wall_ms + 1_000)
+    core.feed_sshd(accepted(4000) + accepted(4001, "eve"), "pipe", (wall_ms + 1_500) * 1000)
+    core.tick(wall_ms + 2_000)
+    core.feed_audit(log.login(ses=8, pid=4001) + log.execve(b"ls", ses=8))
+    assert [who for _, who, _ in actions(taken(core))] == ["bob@corp"] * 2 + ["eve"] * 2
 
 
 def test_u15_what_waits_for_login_lines_is_bounded_and_told() -> None:

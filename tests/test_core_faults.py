@@ -210,6 +210,8 @@ def test_a_line_without_a_time_does_not_name_yesterdays_session_of_a_reused_pid(
     taken(core)
     day = 86_400_000
     log.ms += day
+    core.tick(BASE_MS + day)
+    taken(core)
     core.feed_sshd(accepted(4000, "admin"), "pipe", (BASE_MS + day) * 1000)
     core.feed_audit(log.login(ses=8, pid=4000) + log.execve(b"good", ses=8) + log.execve(b"evil", ses=7, pid=4100))
     core.flush()
