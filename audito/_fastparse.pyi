@@ -121,7 +121,5 @@ class AuditStream:
         """End of the input: the last line needs no newline, and what is in flight is complete."""
     def bind(self, slot: int, *, kernel: bool = False) -> None:
         """The session is known now, from a login line or from the kernel alone: its held events go to the sink."""
-    def drop(self, slot: int) -> None:
-        """Forget a session and what it holds, as one of another program than sshd."""
     def rebase(self, offset: int) -> None:
         """Count offsets from here on; before the first byte only. Errors: ValueError."""

@@ -1278,10 +1278,6 @@ cdef class AuditStream:
             self.deliver(event, session)
         return 0
 
-    def drop(self, int32_t slot):
-        self.sessions.checked(slot)
-        self.refuse(slot)
-
     def tick(self, uint64_t now_ms, bint idle=True):
         self.now_ms = now_ms
         while idle and self.oldest >= 0 and self.flights[self.oldest].born_ms + EVENT_TIMEOUT_MS < now_ms:

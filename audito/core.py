@@ -276,7 +276,7 @@ class Core:
         return -JOIN_SLACK_MS <= later_ms <= self.settings.join_window_ms
 
     def _session_opened(self, slot: int) -> None:
-        """The kernel opened a session: bind it if a login line with its pid waits; the nearest in time."""
+        """The kernel opened a session: bind it if a login line with its pid waits, the first that came."""
         session = self._sessions.info(slot)
         fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
         if not fitting:
