@@ -9,9 +9,23 @@ from audito._scan cimport (
     SCAN_BAD_STAMP, SES_UNSET, Header, Span, digits, ends_text, load8, next_field, read_header,
     span_int, span_is, span_of, span_starts, unquoted,
 )
+from audito._sessions cimport (
+    CACHE_LINE, EVENT_ENDS_SESSION, EVENT_LOGIN, EVENT_TRUNCATED, LIST_WAITING, SESSION_BOUND,
+    SESSION_CANDIDATE, SESSION_FREE, SESSION_KERNEL, SESSION_SSHD, Event, Record, Session, Sessions, first_record, next_record,
+    record_before_end, record_body, record_line,
+)
+
+# ` ses=` and its place in eight bytes, as load8() has them.
+cdef uint64_t SES_WORD = 0
+cdef uint64_t SES_MASK = 0
+memcpy(&SES_WORD, b" ses=", 5)
+memset(&SES_MASK, 0xFF, 5)
 
 # No time is later.
 cdef uint64_t NEVER_MS = <uint64_t>-1
+
+cdef extern from *:
+    void __builtin_prefetch(const void *address) nogil
 
 cdef extern from "string.h" nogil:
     void *memmem(const void *haystack, size_t haystack_len, const void *needle, size_t needle_len)
@@ -19,14 +33,12 @@ cdef extern from "string.h" nogil:
 cdef enum:
     NOT_OURS = -2                   # decide(): the event is ignored
     NO_SES = -1                     # read_ses(): the record does not say whose session it is
-    QUIET_TRIES_MAX = 64            # bound sessions that are looked at for one that did nothing
     TIME_OUT_STEPS_MAX = 16         # flights that are not due that time_out() passes over
+    TYPE_NAME_END = 32              # where most types' names end at the latest; a longer one goes the long way
     HINT_REACH = 16                 # how far ` ses=` strays from where it was: ids have one to ten digits
     TOO_LONG = -3                   # beside the ScanErrors: the line passes LINE_BYTES_MAX
 
 # What Python has to know of the enums in the .pxd.
-STATE_BOUND = SESSION_BOUND
-STATE_KERNEL = SESSION_KERNEL
 FLAG_SESSION = TYPE_SESSION
 FLAG_SINGLE = TYPE_SINGLE
 FLAG_ENDS = TYPE_ENDS
@@ -63,6 +75,20 @@ cdef inline uint32_t ses_value(Span s) noexcept nogil:
     return <uint32_t>value if 0 <= value < <int64_t>SES_UNSET else SES_UNSET
 
 
+cdef inline const uint8_t *near(Span body, Py_ssize_t hint) noexcept nogil:
+    # ` ses=` about where the hint says, the nearest places first; NULL where it is further than HINT_REACH.
+    cdef const uint8_t *at = body.ptr + hint
+    cdef Py_ssize_t i
+    if hint < HINT_REACH or hint + HINT_REACH + 8 > body.len:
+        return NULL
+    for i in range(HINT_REACH):
+        if load8(at + i) & SES_MASK == SES_WORD:
+            return at + i
+        if load8(at - i) & SES_MASK == SES_WORD:
+            return at - i
+    return NULL
+
+
 cdef inline int64_t read_ses(Span body, bint kernel_record, Py_ssize_t *hint) noexcept nogil:
     # The `ses=` that the kernel wrote, SES_UNSET among them; NO_SES where the record has none.
     # In a message of a program everything from `msg=` on is that program's own text and is not looked at;
@@ -71,12 +97,8 @@ cdef inline int64_t read_ses(Span body, bint kernel_record, Py_ssize_t *hint) no
     cdef const uint8_t *p = NULL
     cdef const uint8_t *end = body.ptr + body.len
     cdef const uint8_t *limit
-    cdef Py_ssize_t i
     if kernel_record:
-        for i in range(max(hint[0] - HINT_REACH, 0), min(hint[0] + HINT_REACH, body.len - 8)):
-            if body.ptr[i] == c' ' and memcmp(body.ptr + i, b" ses=", 5) == 0:
-                p = body.ptr + i
-                break
+        p = near(body, hint[0])
     else:
         limit = <const uint8_t *>memmem(body.ptr, <size_t>body.len, b"msg=", 4)
         if limit is not NULL:
@@ -162,15 +184,22 @@ cdef void read_actor(Span body, Actor *actor) noexcept nogil:
             p = value.ptr + 1       # read on inside the message
 
 
+cdef inline bint same_bytes(const uint8_t *p, const uint8_t *q, size_t len) noexcept nogil:
+    # Whether so many bytes, eight or more, are the same; the last ones first: there two stamps differ.
+    cdef size_t i
+    if load8(p + len - 8) != load8(q + len - 8):
+        return False
+    for i in range(0, len - 8, 8):
+        if load8(p + i) != load8(q + i):
+            return False
+    return True
+
+
 cdef inline Py_ssize_t trimmed(const uint8_t *line, Py_ssize_t length) noexcept nogil:
     # The length of a line without what a writer may leave at its end: CR, NUL, blanks.
     while length and (line[length - 1] == c'\r' or line[length - 1] == 0 or line[length - 1] == c' '):
         length -= 1
     return length
-
-
-cdef inline uint32_t index_of(uint32_t node, uint32_t ses) noexcept nogil:
-    return (ses * 2654435761u) ^ (node * 0x9E3779B1u)
 
 
 cdef inline uint32_t flight_hash(uint64_t ts_ms, uint32_t seq, uint32_t node) noexcept nogil:
@@ -187,373 +216,6 @@ cdef inline uint32_t name_hash(Span name) noexcept nogil:
         memcpy(&mix, name.ptr, <size_t>name.len)
     mix = (mix ^ <uint64_t>name.len) * 0x9E3779B97F4A7C15ULL
     return <uint32_t>(mix >> 40)
-
-
-# --------------------------------------------------------------------------------------------- sessions
-
-cdef class Sessions:
-
-    def __cinit__(self, uint32_t capacity=131072):
-        cdef int i
-        if capacity < 2 or capacity > 1 << 24:
-            raise ValueError(f"session table of {capacity} slots: 2 to {1 << 24} are possible")
-        self.capacity = capacity
-        self.index_mask = SESSION_INDEX_START - 1
-        # calloc gives untouched pages: a table that is not used costs no memory.
-        self.slots = <Session *>PyMem_Calloc(capacity, sizeof(Session))
-        self.slot_by_ses = <uint32_t *>PyMem_Calloc(SESSION_INDEX_START, sizeof(uint32_t))
-        self.chain_by_pid = <uint32_t *>PyMem_Calloc(SESSION_INDEX_START, sizeof(uint32_t))
-        if not self.slots or not self.slot_by_ses or not self.chain_by_pid:
-            raise MemoryError()
-        for i in range(LISTS):
-            self.heads[i] = self.tails[i] = -1
-
-    def __dealloc__(self):
-        cdef uint32_t i
-        cdef Event *event
-        cdef Event *following
-        if self.slots:
-            for i in range(self.used):
-                event = self.slots[i].held_head
-                while event is not NULL:
-                    following = event.next
-                    free(event)
-                    event = following
-        PyMem_Free(self.slots)
-        PyMem_Free(self.slot_by_ses)
-        PyMem_Free(self.chain_by_pid)
-
-    cdef int32_t find(self, uint32_t node, uint32_t ses) noexcept nogil:
-        cdef uint32_t i = index_of(node, ses) & self.index_mask
-        cdef uint32_t slot
-        while True:
-            slot = self.slot_by_ses[i]
-            if slot == 0:
-                return -1
-            if self.slots[slot - 1].ses == ses and self.slots[slot - 1].node == node:
-                return <int32_t>(slot - 1)
-            i = (i + 1) & self.index_mask
-
-    cdef void index_insert(self, int32_t slot) noexcept nogil:
-        cdef uint32_t i = index_of(self.slots[slot].node, self.slots[slot].ses) & self.index_mask
-        while self.slot_by_ses[i]:
-            i = (i + 1) & self.index_mask
-        self.slot_by_ses[i] = <uint32_t>slot + 1
-        self.slots[slot].indexed = True
-
-    cdef void chain_insert(self, int32_t slot) noexcept nogil:
-        cdef uint32_t chain = <uint32_t>self.slots[slot].pid * 2654435761u & self.index_mask
-        self.slots[slot].pid_next = <int32_t>self.chain_by_pid[chain] - 1
-        self.chain_by_pid[chain] = <uint32_t>slot + 1
-
-    cdef int grow(self) except -1:
-        # Double the indexes. They start small: with a thousand sessions a look-up stays in the cache (1 MB of index
-        # for the greatest table costs 15 ns a look-up more).
-        cdef size_t size = (<size_t>self.index_mask + 1) * 2
-        cdef uint32_t *by_ses = <uint32_t *>PyMem_Calloc(size, sizeof(uint32_t))
-        cdef uint32_t *by_pid = <uint32_t *>PyMem_Calloc(size, sizeof(uint32_t))
-        cdef uint32_t i
-        if not by_ses or not by_pid:
-            PyMem_Free(by_ses)
-            PyMem_Free(by_pid)
-            raise MemoryError()
-        PyMem_Free(self.slot_by_ses)
-        PyMem_Free(self.chain_by_pid)
-        self.slot_by_ses = by_ses
-        self.chain_by_pid = by_pid
-        self.index_mask = <uint32_t>(size - 1)
-        for i in range(self.used):
-            if self.slots[i].state == SESSION_FREE:
-                continue
-            self.chain_insert(<int32_t>i)
-            if self.slots[i].indexed:
-                self.index_insert(<int32_t>i)
-        return 0
-
-    cdef void index_remove(self, int32_t slot) noexcept nogil:
-        # Shift later entries of the run back into the hole, so that probing needs no tombstones.
-        cdef uint32_t mask = self.index_mask
-        cdef uint32_t i = index_of(self.slots[slot].node, self.slots[slot].ses) & mask
-        cdef uint32_t hole, home
-        cdef Session *other
-        if not self.slots[slot].indexed:
-            return                          # its number was taken over by a newer session
-        self.slots[slot].indexed = False
-        while self.slot_by_ses[i] != <uint32_t>slot + 1:
-            i = (i + 1) & mask
-        hole = i
-        while True:
-            self.slot_by_ses[hole] = 0
-            while True:
-                i = (i + 1) & mask
-                if self.slot_by_ses[i] == 0:
-                    return
-                other = &self.slots[self.slot_by_ses[i] - 1]
-                home = index_of(other.node, other.ses) & mask
-                if ((i - home) & mask) >= ((i - hole) & mask):
-                    break
-            self.slot_by_ses[hole] = self.slot_by_ses[i]
-            hole = i
-
-    cdef int32_t open(self, uint32_t node, uint32_t ses, int32_t pid, uint64_t ts_ms) except -2:
-        # A slot for a session that a LOGIN record opened at ts_ms; the same slot when it is told twice.
-        cdef int32_t slot = self.find(node, ses)
-        cdef Session *s
-        if slot >= 0:
-            s = &self.slots[slot]
-            if s.pid == pid and s.open_ms == ts_ms:
-                return slot
-            # The number starts again (a reboot): the old session gives it up, and waits on if it held events.
-            self.index_remove(slot)
-            if s.list != LIST_WAITING:
-                self.close(slot)
-        slot = self.slot_new()
-        if self.live * 2 > self.index_mask:
-            self.grow()
-        s = &self.slots[slot]
-        self.generations += 1
-        memset(s, 0, sizeof(Session))
-        s.generation = self.generations
-        s.node = node
-        s.ses = ses
-        s.pid = pid
-        s.open_ms = s.seen_ms = ts_ms
-        s.state = SESSION_CANDIDATE
-        s.parent = -1
-        self.index_insert(slot)
-        self.chain_insert(slot)
-        self.enlist(slot, LIST_WAITING)
-        self.live += 1
-        return slot
-
-    cdef bint must_give_up(self) noexcept nogil:
-        # Whether the next session would push out one that waits: whoever wants its events has to take them before.
-        return self.live >= self.capacity and self.heads[LIST_ENDED] < 0 and self.heads[LIST_KERNEL] < 0 and (
-            self.heads[LIST_BOUND] < 0 or self.heads[LIST_WAITING] >= 0)
-
-    cdef int32_t slot_new(self) except -2:
-        # A free slot; in a full table the first in the order of SessionList gives up its own.
-        cdef int32_t slot
-        if self.free_head:
-            slot = <int32_t>self.free_head - 1
-            self.free_head = <uint32_t>(self.slots[slot].pid_next + 1)
-            return slot
-        if self.used < self.capacity:
-            self.used += 1
-            return <int32_t>self.used - 1
-        slot = self.heads[LIST_ENDED]
-        if slot < 0:
-            slot = self.heads[LIST_KERNEL]
-        if slot < 0:
-            slot = self.quiet_one()
-        if slot < 0:
-            slot = self.heads[LIST_WAITING]
-        self.evicted += 1
-        self.close(slot)
-        return self.slot_new()
-
-    cdef int32_t quiet_one(self) noexcept nogil:
-        # The bound session that was bound the longest ago and did nothing since it was last looked at here, -1: none.
-        cdef int32_t slot = self.heads[LIST_BOUND]
-        cdef int tries
-        for tries in range(QUIET_TRIES_MAX):
-            if slot < 0 or not self.slots[slot].acted:
-                return slot
-            self.slots[slot].acted = False
-            self.unlist(slot)
-            self.enlist(slot, LIST_BOUND)
-            slot = self.heads[LIST_BOUND]
-        return slot
-
-    cdef void close(self, int32_t slot) noexcept:
-        # Forget a session and what it holds. Nothing for a slot that is free already.
-        cdef Session *s = &self.slots[slot]
-        cdef uint32_t chain = <uint32_t>s.pid * 2654435761u & self.index_mask
-        cdef int32_t at = <int32_t>self.chain_by_pid[chain] - 1
-        cdef Event *event = s.held_head
-        cdef Event *following
-        if s.state == SESSION_FREE:
-            return
-        while event is not NULL:
-            following = event.next
-            self.held_events -= 1
-            self.held_bytes -= event.size + sizeof(Event)
-            free(event)
-            event = following
-        self.index_remove(slot)
-        if at == slot:
-            self.chain_by_pid[chain] = <uint32_t>(s.pid_next + 1)
-        else:
-            while self.slots[at].pid_next != slot:
-                at = self.slots[at].pid_next
-            self.slots[at].pid_next = s.pid_next
-        self.unlist(slot)
-        memset(s, 0, sizeof(Session))
-        s.pid_next = <int32_t>self.free_head - 1
-        self.free_head = <uint32_t>slot + 1
-        self.live -= 1
-
-    cdef void enlist(self, int32_t slot, uint8_t list) noexcept nogil:
-        cdef Session *s = &self.slots[slot]
-        s.list = list
-        s.next = -1
-        s.prev = self.tails[list]
-        if s.prev >= 0:
-            self.slots[s.prev].next = slot
-        else:
-            self.heads[list] = slot
-        self.tails[list] = slot
-
-    cdef void unlist(self, int32_t slot) noexcept nogil:
-        cdef Session *s = &self.slots[slot]
-        if s.prev >= 0:
-            self.slots[s.prev].next = s.next
-        else:
-            self.heads[s.list] = s.next
-        if s.next >= 0:
-            self.slots[s.next].prev = s.prev
-        else:
-            self.tails[s.list] = s.prev
-
-    cdef void settle_list(self, int32_t slot) noexcept nogil:
-        # Move a session to the list of its state; one that waits stays where it is, ended or not.
-        cdef Session *s = &self.slots[slot]
-        cdef uint8_t list = <uint8_t>(LIST_BOUND if s.state == SESSION_BOUND else LIST_KERNEL)
-        if s.state < SESSION_BOUND:
-            return
-        if s.ended:
-            list = LIST_ENDED
-        if s.list != list:
-            self.unlist(slot)
-            self.enlist(slot, list)
-
-    cdef void hold(self, int32_t slot, Event *event) noexcept nogil:
-        cdef Session *s = &self.slots[slot]
-        event.next = NULL
-        if s.held_tail is NULL:
-            s.held_head = event
-        else:
-            s.held_tail.next = event
-        s.held_tail = event
-        self.held_events += 1
-        self.held_bytes += event.size + sizeof(Event)
-
-    cdef uint64_t oldest_held_offset(self) noexcept nogil:
-        # Held chains start with the event that opened the session, and the waiting list is in opening order.
-        cdef int32_t slot = self.heads[LIST_WAITING]
-        cdef uint64_t oldest = <uint64_t>-1
-        while slot >= 0:
-            if self.slots[slot].held_head is not NULL:
-                oldest = min(oldest, self.slots[slot].held_head.offset)
-                break
-            slot = self.slots[slot].next
-        return oldest
-
-    def __len__(self):
-        return self.live
-
-    def waiting(self, uint64_t opened_before_ms=<uint64_t>-1):
-        cdef list found = []
-        cdef int32_t slot = self.heads[LIST_WAITING]
-        while slot >= 0:
-            if self.slots[slot].open_ms < opened_before_ms:
-                found.append(slot)
-            slot = self.slots[slot].next
-        return found
-
-    def waiting_since(self, uint64_t born_before_ms, uint64_t now_ms):
-        cdef list found = []
-        cdef int32_t slot = self.heads[LIST_WAITING]
-        while slot >= 0:
-            if self.slots[slot].born_ms == 0:
-                self.slots[slot].born_ms = now_ms
-            elif self.slots[slot].born_ms < born_before_ms:
-                found.append(slot)
-            slot = self.slots[slot].next
-        return found
-
-    @property
-    def oldest_waiting(self):
-        return None if self.heads[LIST_WAITING] < 0 else self.heads[LIST_WAITING]
-
-    def of_pid(self, int32_t pid):
-        cdef list found = []
-        cdef uint32_t chain = <uint32_t>pid * 2654435761u & self.index_mask
-        cdef int32_t slot = <int32_t>self.chain_by_pid[chain] - 1
-        while slot >= 0:
-            if self.slots[slot].pid == pid:
-                found.append((self.slots[slot].generation, slot))
-            slot = self.slots[slot].pid_next
-        found.sort()
-        return [slot for _, slot in found]
-
-    cdef Session *checked(self, int32_t slot) except NULL:
-        if slot < 0 or <uint32_t>slot >= self.used or self.slots[slot].state == SESSION_FREE:
-            raise IndexError(f"no session in slot {slot}")
-        return &self.slots[slot]
-
-    def info(self, int32_t slot):
-        cdef Session *s = self.checked(slot)
-        return {"ses": s.ses, "node": s.node, "pid": s.pid, "open_ms": s.open_ms, "seen_ms": s.seen_ms,
-                "born_ms": s.born_ms,
-                "state": s.state, "ended": bool(s.ended), "proven": bool(s.proven), "waiting": s.list == LIST_WAITING,
-                "generation": s.generation, "actions": s.actions, "failures": s.failures}
-
-    @property
-    def held(self):
-        return self.held_events, self.held_bytes
-
-    @property
-    def held_full(self):
-        return self.held_events >= HELD_EVENTS_MAX or self.held_bytes >= HELD_BYTES_MAX
-
-    @property
-    def overheld(self):
-        return self.held_events >= 2 * HELD_EVENTS_MAX or self.held_bytes >= HELD_BYTES_MAX + HELD_BYTES_SLACK
-
-    def held_lines(self, int32_t slot, int record_type):
-        cdef Event *event = self.checked(slot).held_head
-        cdef Record *record
-        cdef list lines = []
-        while event is not NULL:
-            record = first_record(event)
-            while record_before_end(event, record):
-                if record.type == record_type:
-                    lines.append(PyBytes_FromStringAndSize(<const char *>record_line(record), record.len))
-                record = next_record(record)
-            event = event.next
-        return lines
-
-    def dump(self):
-        cdef uint32_t i
-        cdef Session *s
-        cdef list rows = []
-        for i in range(self.used):
-            s = &self.slots[i]
-            if s.state != SESSION_FREE:
-                rows.append((s.generation, i, s.node, s.ses, s.pid, s.open_ms, s.seen_ms, s.state, s.proven,
-                             s.ended, s.actions, s.failures))
-        rows.sort()
-        return [row[1:] for row in rows]
-
-    def load(self, rows):
-        cdef int32_t slot
-        cdef Session *s
-        cdef dict moved = {}
-        for row in rows:
-            slot = self.open(row.node, row.ses, row.pid, row.open_ms)
-            s = &self.slots[slot]
-            s.seen_ms = row.seen_ms
-            s.state = row.state
-            s.proven = row.proven
-            s.actions = row.actions
-            s.failures = row.failures
-            # One that waits starts anew: its LOGIN and what it held are read again.
-            s.announced = <uint8_t>(s.state >= SESSION_BOUND)
-            s.ended = <uint8_t>(row.ended and s.announced)
-            self.settle_list(slot)
-            moved[row.slot] = slot
-        return moved
 
 
 cdef class EventSink:
@@ -705,12 +367,16 @@ cdef class AuditStream:
         cdef Header header
         cdef int code
         cdef const uint8_t *blank
+        cdef const uint8_t *end
         self.lines += 1
         if self.stamp_len and length > 12 + self.stamp_len and line[5] != c'L':
             # Most lines carry the stamp of the line before: the next record of an event that is ignored, or kept.
-            blank = <const uint8_t *>memchr(line + 5, c' ', <size_t>min(length - 5, 26))
-            if blank is not NULL and line + length > blank + self.stamp_len and memcmp(
-                    blank + 1, self.stamp, self.stamp_len) == 0 and memcmp(line, b"type=", 5) == 0:
+            blank = line + 8                    # no type's name is shorter than three letters
+            end = line + min(length, TYPE_NAME_END)
+            while blank < end and blank[0] != c' ':
+                blank += 1
+            if line + length > blank + self.stamp_len and same_bytes(
+                    blank + 1, self.stamp, self.stamp_len) and memcmp(line, b"type=", 5) == 0:
                 if self.stamp_flight < 0:
                     self.skipped += 1
                     return 0
@@ -826,6 +492,10 @@ cdef class AuditStream:
         if slot < 0:
             self.ignore(line, header, flags, flight)
             return NOT_OURS
+        # Whoever writes the event, four records later, needs these lines: by then they have come from memory.
+        __builtin_prefetch(self.sessions.slots[slot].identity)
+        __builtin_prefetch(<uint8_t *>self.sessions.slots[slot].identity + CACHE_LINE)
+        __builtin_prefetch(<uint8_t *>self.sessions.slots[slot].identity + 2 * CACHE_LINE)
         if flight < 0:
             flight = self.flight_open(header)
         self.flights[flight].keep = True

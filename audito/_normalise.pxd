@@ -3,10 +3,12 @@
 # Everything here borrows from the Event that is being read and is valid until take_event() returns;
 # what Python gets is a copy.
 
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from audito._fastparse cimport Event, EventSink, Record, Session
+from audito._fastparse cimport EventSink
 from audito._scan cimport Span
+from audito._sessions cimport Event, Record, Session
 
 cdef enum:
     FIELDS_MAX = 512                # fields of one event that are looked at; the longest seen have 130
@@ -15,7 +17,14 @@ cdef enum:
     ARGS_MAX = 131072               # arguments that are listed; past that argv is incomplete
     ARGV_BYTES_MAX = 1 << 20        # bytes of argv that are listed, decoded
     SYSCALLS_KEPT = 1024            # syscalls whose name and row are at hand; a power of two
+    WORDS = 1024                    # short texts kept for reuse; a power of two
+    WORD_BYTES_MAX = 48
     NESTING_MAX = 4                 # msg='… msg=…'
+    FRAME_PARTS = 7                 # of a UserAction's line: the constant texts between its six variable ones
+    LINES_BYTES_START = 65536
+    LINES_BYTES_KEPT = 4 << 20      # a greater buffer, of many lines or a huge argv, is given back once it is taken
+    TIME_TEXT_BYTES = 24            # 2026-11-23T07:00:00.000Z
+    NUMBER_BYTES_MAX = 10           # 4294967295
 
 cdef enum:                          # KnownField: fields that have a place of their own: no search for them
     F_NONE
@@ -132,6 +141,7 @@ cdef class Reader(EventSink):
     cdef bint exact                 # text as go-libaudit prints it, for comparison: see text_of
     cdef uint8_t *scratch           # for decoded text
     cdef size_t scratch_size
+    cdef PyObject *words[WORDS]     # short texts that were made last, direct mapped; owned
 
     cdef int read(self, Event *event) except -1
     cdef bint is_void(self, uint16_t type) except -1
@@ -169,24 +179,29 @@ cdef class Reader(EventSink):
 
 
 cdef class ActionBuilder(Reader):
-    # Makes a UserAction of each event, and a UserLogout where sshd ended the session.
-    cdef list identities            # slot → (audit id, source, subjects, target), set before events come
-    cdef list built
+    # Writes a UserAction of each event as a line of JSON, and a UserLogout where sshd ended the session.
+    cdef bytearray lines            # JSON lines that are made and not taken yet, up to …
+    cdef size_t used                # … so many bytes: msgspec writes at an offset, and only into a bytearray
+    cdef list frame                 # owns the bytes that frame_parts point into
+    cdef Span frame_parts[FRAME_PARTS]  # events.action_frame(): what stands between a line's variable parts
+    cdef object target              # Raw
+    cdef object encode_into         # of msgspec's encoder
     cdef bint want_actions, want_logouts
     cdef uint64_t second            # the second that second_text shows
     cdef char second_text[80]       # 24 are used; the compiler counts with years of ten digits
-    cdef uint64_t text_ms           # the time that text_of_ms shows
-    cdef str text_of_ms
     cdef readonly uint64_t args_incomplete
 
-    cdef object build(self, Event *event, Session *session, tuple identity)
-    cdef object build_logout(self, Event *event, Session *session, tuple identity)
+    cdef int write_action(self, Event *event, Session *session) except -1
+    cdef int write_logout(self, Event *event, Session *session) except -1
+    cdef object extra(self, Event *event, bint failed)
+    cdef uint8_t *line_room(self, size_t bytes) except NULL
+    cdef int encode(self, object struct) except -1
     cdef bint failed(self)
     cdef object number(self, int field)
     cdef object text(self, int field)
     cdef object rule_key(self)
     cdef object user(self)
-    cdef str time_text(self, uint64_t ts_ms)
+    cdef const char *time_text(self, uint64_t ts_ms) noexcept nogil
 
 
 cdef class EventDecoder(Reader):

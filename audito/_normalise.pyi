@@ -6,7 +6,7 @@ from typing import final
 from msgspec import Raw
 
 from audito._fastparse import EventSink
-from audito.events import DecodedEvent, UserAction, UserLogout
+from audito.events import DecodedEvent
 
 @final
 class Action:
@@ -47,17 +47,13 @@ class Reader(EventSink):
 
 @final
 class ActionBuilder(Reader):
-    """Makes a UserAction of each event, and a UserLogout where sshd ended the session."""
+    """Writes each event as a line of JSON, a UserAction, and a UserLogout where sshd ended the session."""
 
     args_incomplete: int
     """Events whose argv is not all there."""
-    def __init__(self, rules: Rules, *, actions: bool = True, logouts: bool = True) -> None: ...
-    def identify(self, slot: int, audit_id: str, source: Raw, subjects: Raw, target: Raw) -> None:
-        """Whose the events of this session slot are; before the session is bound."""
-    def identity(self, slot: int) -> tuple[str, Raw, Raw, Raw] | None:
-        """What identify() was last told of this slot: audit id, source, subjects, target."""
-    def take(self) -> list[UserAction | UserLogout]:
-        """The events made since the last take, in order."""
+    def __init__(self, rules: Rules, target: Raw, *, actions: bool = True, logouts: bool = True) -> None: ...
+    def take(self) -> bytes:
+        """The lines made since the last take, in order."""
 
 @final
 class EventDecoder(Reader):

@@ -16,7 +16,8 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from audito import events
-from audito._fastparse import STATE_BOUND, STATE_KERNEL, AuditStream, Sessions
+from audito._fastparse import AuditStream
+from audito._sessions import STATE_BOUND, STATE_KERNEL, Sessions
 from audito.errors import StateError
 from audito.logins import Buffer, LoginRecord, Logins
 from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
@@ -97,10 +98,10 @@ class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class CoreState(Struct):
-    """What the core remembers across a restart. ``identities``: slot to (audit id, source, subjects)."""
+    """What the core remembers across a restart. ``identities``: slot to source and subjects, as JSON."""
 
     sessions: list[SessionRow]
-    identities: dict[int, tuple[str, Raw, Raw]]
+    identities: dict[int, tuple[Raw, Raw]]
     pending: list[PendingLogin]
     sshd_clock_ms: int
 
@@ -115,7 +116,9 @@ class Core:
         self.settings = settings
         self._target = Raw(_encoder.encode(events.Target(settings.host, settings.machine_id)))
         self._types = frozenset(settings.event_types)
-        self._builder = ActionBuilder(rules(), actions="UserAction" in self._types, logouts="UserLogout" in self._types)
+        self._builder = ActionBuilder(
+            rules(), self._target, actions="UserAction" in self._types, logouts="UserLogout" in self._types
+        )
         self._sessions = Sessions(settings.session_count_max)
         self._audit = AuditStream(
             self._sessions,
@@ -132,7 +135,8 @@ class Core:
         self._pending: dict[int, list[PendingLogin]] = {}
         self._pending_order: deque[PendingLogin] = deque()
         self._contested: deque[PendingLogin] = deque()
-        self._written: list[Any] = []
+        self._lines: list[bytes] = []
+        self._structs: list[events.UserLogin | events.IdentityConflict] = []
         self._sshd_base = self._sshd_fed = 0
         self._sshd_clock_ms = self._sshd_jump_ms = 0
         self._now_ms = self._line_now_ms = self._audit_now_ms = self._sshd_now_ms = 0
@@ -181,20 +185,27 @@ class Core:
 
     def take(self) -> bytes:
         """The JSON lines made since the last take."""
-        if not self._written:
-            return b""
-        lines = _encoder.encode_lines(self._written)
-        self._written = []
+        self._collect()
+        self._encode()
+        lines = b"".join(self._lines)
+        self._lines.clear()
         return lines
 
     def _collect(self) -> None:
-        """Move what the builder made behind what is to be written, in order."""
-        self._written.extend(self._builder.take())
+        """Move what the builder wrote behind what was written before it."""
+        if lines := self._builder.take():
+            self._encode()
+            self._lines.append(lines)
+
+    def _encode(self) -> None:
+        if self._structs:
+            self._lines.append(_encoder.encode_lines(self._structs))
+            self._structs.clear()
 
     def _write(self, event: events.UserLogin | events.IdentityConflict) -> None:
         if event.type in self._types:
             self._collect()
-            self._written.append(event)
+            self._structs.append(event)
 
     # -------------------------------------------------------------------------------- joining
 
@@ -255,11 +266,7 @@ class Core:
         """
         if not (self._fits(login, session) if login.timed else not session["ended"]):
             return False
-        identity = self._builder.identity(slot)
-        return identity is not None and (bytes(identity[1]), bytes(identity[2])) == (
-            bytes(login.source),
-            bytes(login.subjects),
-        )
+        return self._sessions.identity(slot) == (bytes(login.source), bytes(login.subjects))
 
     def _fits(self, login: PendingLogin, session: dict[str, Any]) -> bool:
         """Whether line and session can be of one login.
@@ -292,18 +299,17 @@ class Core:
 
     def _session_inherited(self, slot: int, parent: int) -> None:
         """A session that somebody opened from inside another is of the same login."""
-        session = self._sessions.info(slot)
-        identity = self._builder.identity(parent)
+        identity = self._sessions.identity(parent)
         if identity is None or self._sessions.info(parent)["state"] < STATE_BOUND:
             return  # the other has no identity yet either: this one waits for a login line of its own
-        self._builder.identify(slot, str(session["ses"]), *identity[1:])
+        self._sessions.identify(slot, *identity)
         self._counts["joins_inherited"] += 1
         self._audit.bind(slot, kernel=self._sessions.info(parent)["state"] == STATE_KERNEL)
 
     def _bind(self, slot: int, login: PendingLogin) -> None:
         session = self._sessions.info(slot)
         self._counts["joins_late" if session["state"] == STATE_KERNEL else "joins_pid"] += 1
-        self._builder.identify(slot, str(session["ses"]), login.source, login.subjects, self._target)
+        self._sessions.identify(slot, login.source, login.subjects)
         self._audit.bind(slot)
         self._collect()
 
@@ -331,25 +337,27 @@ class Core:
         self._settle(login)
         if login.contested:
             for slot in reversed(self._sessions.of_pid(login.pid)):
-                identity = self._builder.identity(slot)
-                if identity is not None and self._sessions.info(slot)["state"] == STATE_BOUND:
-                    self._conflict(login, *identity)
+                session = self._sessions.info(slot)
+                if session["state"] == STATE_BOUND:
+                    self._conflict(login, slot, str(session["ses"]))
                     return
         self._counts["logins_without_session"] += 1
 
-    def _conflict(self, login: PendingLogin, audit_id: str, source: Raw, subjects: Raw, target: Raw) -> None:
+    def _conflict(self, login: PendingLogin, slot: int, audit_id: str) -> None:
         self._counts["conflicts"] += 1
+        identity = self._sessions.identity(slot)
+        assert identity is not None, "a bound session has one"
         claim = events.ConflictExtra(audit_id, login.source, login.subjects)
         self._write(
             events.IdentityConflict(
                 events.ConflictMetadata(audit_id, claim),
                 "IdentityConflict",
                 events.time_text(login.time_ms),
-                source,
+                Raw(identity[0]),
                 "failed",
-                subjects,
+                Raw(identity[1]),
                 "sshd",
-                target,
+                self._target,
             )
         )
 
@@ -404,9 +412,7 @@ class Core:
         source = events.Source("IP", address, events.SourceExtra(events.UNKNOWN))
         subjects = events.Subjects(loggedAs=account, pid=str(session["pid"]), userID=events.UNKNOWN)
         self._counts["joins_kernel"] += 1
-        self._builder.identify(
-            slot, str(session["ses"]), Raw(_encoder.encode(source)), Raw(_encoder.encode(subjects)), self._target
-        )
+        self._sessions.identify(slot, _encoder.encode(source), _encoder.encode(subjects))
         self._audit.bind(slot, kernel=True)
         self._collect()
 
@@ -441,9 +447,9 @@ class Core:
         """Sessions and waiting logins, for the checkpoint. What is in flight or held is read again from the input."""
         rows = [SessionRow(*row) for row in self._sessions.dump()]
         identities = {
-            row.slot: identity[:3]
+            row.slot: (Raw(identity[0]), Raw(identity[1]))
             for row in rows
-            if row.state >= STATE_BOUND and (identity := self._builder.identity(row.slot)) is not None
+            if row.state >= STATE_BOUND and (identity := self._sessions.identity(row.slot)) is not None
         }
         pending = [login for login in self._pending_order if not login.settled]
         return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms))
@@ -465,9 +471,9 @@ class Core:
         if nobodys:
             raise StateError(f"the saved sessions cannot be read: {len(nobodys)} have no identity, {nobodys[0]} is one")
         slots = self._sessions.load(saved.sessions)
-        for slot, (audit_id, source, subjects) in saved.identities.items():
+        for slot, identity in saved.identities.items():
             if slot in slots:
-                self._builder.identify(slots[slot], audit_id, source, subjects, self._target)
+                self._sessions.identify(slots[slot], *identity)
         self._sshd_clock_ms = saved.sshd_clock_ms
         for login in saved.pending:
             self._wait(login)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Literal
 
+import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 UNKNOWN = "unknown"
@@ -118,7 +119,7 @@ class ActionMetadata(Struct, gc=False):
     """``auditId`` of an action is the audit session's number, as text."""
 
     auditId: str
-    extra: ActionExtra
+    extra: ActionExtra | Raw
 
 
 class UserAction(Struct, gc=False):
@@ -132,6 +133,19 @@ class UserAction(Struct, gc=False):
     subjects: Raw
     component: str
     target: Raw
+
+
+def action_frame(target: Raw) -> tuple[bytes, ...]:
+    """The constant parts of a UserAction's line, in order.
+
+    Between them stand auditId, extra, loggedAt, source, outcome and subjects; texts without their quotes. ``target``:
+    as JSON.
+    """
+    mark = "@"
+    raw = Raw(mark.encode())
+    action = UserAction(ActionMetadata(mark, raw), "UserAction", mark, raw, mark, raw, "auditd", raw)
+    *parts, before, after = (msgspec.json.encode(action) + b"\n").split(raw)
+    return (*parts, before + bytes(target) + after)
 
 
 class LogoutExtra(Struct, gc=False):

@@ -36,12 +36,6 @@ def settings(sessions: int) -> workload.Settings:
     return workload.Settings(sessions=sessions, commands=50, background=3.0, events_per_second=1000)
 
 
-def add_ends(source: Path, target: Path) -> None:
-    """Copy a log with the EOE records that auditd's dispatcher gives to plug-ins and does not write to its log."""
-    data = source.read_bytes()
-    target.write_bytes(re.sub(rb"(?m)^type=PROCTITLE (msg=audit\([^)]*\): ).*\n", rb"\g<0>type=EOE \1\n", data))
-
-
 def run(command: list[str], stdin: Path, stdout: Path) -> Usage:
     """Run a program on a file. Errors: WrongOutputError when it fails."""
     with stdin.open("rb") as given, stdout.open("wb") as taken:
@@ -68,7 +62,7 @@ def run_laurel(directory: Path, truth: workload.Truth) -> Usage:
     shutil.rmtree(room, ignore_errors=True)
     room.mkdir()
     config = laurel_config(room)
-    used = run(["laurel", "--config", str(config)], directory / "ends.log", room / "stdout")
+    used = run(["laurel", "--config", str(config)], directory / "audit.log", room / "stdout")
     events = (room / "audit.log").read_bytes().count(b"\n")
     require(events == truth.events, f"laurel wrote {events} events of {truth.events}")
     return used
@@ -109,7 +103,6 @@ def missing() -> dict[str, str]:
 def compare(sessions: int, runs: int, directory: Path) -> dict[str, Any]:
     """Run all in turns; usages, medians and ratios. Errors: WrongOutputError."""
     truth = workload.write(settings(sessions), directory)
-    add_ends(directory / "audit.log", directory / "ends.log")
     absent = missing()
     programs = {name: call for name, call in PROGRAMS.items() if name not in absent}
     usages: dict[str, list[Usage]] = {name: [] for name in programs}

@@ -30,7 +30,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from audito._fastparse import STATE_BOUND, Sessions
+from audito._sessions import STATE_BOUND, Sessions
 from audito.core import SessionRow
 from benchmarks import pipes, workload
 from benchmarks.measure import ROOT, WrongOutputError, cpu_now_s, median, memory_mib, quantile, require, table

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, gate, live, measure, report, stages, workload
+from benchmarks import gate, live, measure, report, stages
 from benchmarks.measure import WrongOutputError
 
 # ------------------------------------------------------------------------------------------ stages
@@ -157,15 +157,6 @@ def test_a_pipe_copy_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     with pytest.raises(WrongOutputError, match="says b'6"):
         measure.pipe_copy(path)
-
-
-def test_events_get_their_ends(tmp_path: Path) -> None:
-    truth = workload.write(workload.Settings(sessions=3, commands=5, enriched=True), tmp_path)
-    compare.add_ends(tmp_path / "audit.log", tmp_path / "ends.log")
-    before, after = ((tmp_path / name).read_bytes() for name in ("audit.log", "ends.log"))
-    ends = re.findall(rb"(?m)^type=EOE msg=audit\(\d+\.\d+:\d+\): $", after)
-    assert len(ends) == before.count(b"type=PROCTITLE") > truth.events / 2
-    assert re.sub(rb"(?m)^type=EOE .*\n", b"", after) == before
 
 
 def test_latency_is_of_the_chunk_that_ends_the_line() -> None:

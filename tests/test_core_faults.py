@@ -469,11 +469,13 @@ def test_a_session_that_ended_while_it_waits_has_its_logout_after_a_restart():
 def test_an_exception_from_the_opened_path_leaks_no_event():
     """settle() frees nothing when opened() raises (Raw/encoder/MemoryError): 4 KiB an event."""
     in_a_process("""
-from audito._fastparse import AuditStream, Sessions
+from audito._fastparse import AuditStream
+from audito._sessions import Sessions
 from audito.normalise import ActionBuilder, rules, type_rows
+from msgspec import Raw
 import resource
 def opened(slot): raise BoomError
-s = AuditStream(Sessions(131072), ActionBuilder(rules()), type_rows(), opened=opened)
+s = AuditStream(Sessions(131072), ActionBuilder(rules(), Raw(b'{}')), type_rows(), opened=opened)
 log = Log(enriched=False); n = 0
 def rss(): return int(open("/proc/self/statm").read().split()[1]) * 4
 for i in range(20000):

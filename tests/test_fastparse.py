@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from audito._fastparse import Sessions
+from audito._sessions import Sessions
 from audito.core import Core, CoreSettings, decode
 from tests.records import Log, accepted
 

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "audito"
 FLOORS = (
     ("errors", "tables", "text"),
     ("_scan",),
+    ("_sessions",),
     ("_fastparse", "_sshd", "events"),
     ("_normalise",),
     ("normalise", "logins", "checkpoint", "health", "privileges"),
@@ -41,7 +42,7 @@ MEMBER_LISTS = ("__init__", "all")
 
 # Sources know bytes and files and never events; sinks see bytes only.
 BYTES_ONLY = ("sources", "sinks")
-EVENT_ROOMS = ("events", "_fastparse", "_sshd", "_normalise", "normalise", "logins", "core")
+EVENT_ROOMS = ("events", "_sessions", "_fastparse", "_sshd", "_normalise", "normalise", "logins", "core")
 
 # What makes tasks, timers or threads.
 SCHEDULERS = ("asyncio", "uvloop", "threading", "sched", "concurrent", "multiprocessing")

@@ -1,0 +1,58 @@
+"""Audit sessions: a flat table with its indexes, lists and the events that wait.
+
+Structs, limits and invariants stand in ``_sessions.pxd``; times are ms since the epoch.
+"""
+
+from collections.abc import Iterable
+from typing import Any, final
+
+from msgspec import Raw
+
+STATE_BOUND: int
+"""A session's state from which on it has an identity: a login line's."""
+STATE_KERNEL: int
+"""No login line came; the session is written with what the kernel knows."""
+
+@final
+class Sessions:
+    """Flat table of audit sessions, indexed by (node, session number) and by pid; allocated at start.
+
+    Python knows a session by its slot. Errors: IndexError for a slot without a session; ValueError for a
+    capacity outside 2 to 2**24.
+    """
+
+    evicted: int
+    """Sessions pushed out because the table was full: first those that ended, oldest first."""
+    refused: int
+    """Sessions that another program than sshd opened."""
+    held: tuple[int, int]
+    """Events that wait for a login line: how many, and how many bytes."""
+    held_full: bool
+    """HELD_EVENTS_MAX or HELD_BYTES_MAX is reached: no more audit input should come."""
+    overheld: bool
+    """It came all the same: sessions have to be given up."""
+    def __init__(self, capacity: int = 131072) -> None: ...
+    def __len__(self) -> int: ...
+    oldest_waiting: int | None
+    """Slot of the session that waits the longest."""
+    def waiting(self, opened_before_ms: int = ...) -> list[int]:
+        """Slots of the sessions without an identity that were opened before, in the order of opening."""
+    def waiting_since(self, born_before_ms: int, now_ms: int) -> list[int]:
+        """As waiting(), by the wall clock at their opening; one that has none yet counts from ``now_ms`` on."""
+    def of_pid(self, pid: int) -> list[int]:
+        """Slots of the sessions that this process opened, in the order of opening."""
+    def info(self, slot: int) -> dict[str, Any]:
+        """ses, node, pid, open_ms, seen_ms, born_ms, state, ended, proven, waiting, generation, actions, failures."""
+    def held_lines(self, slot: int, record_type: int) -> list[bytes]:
+        """Lines of this record type among the events that the session holds."""
+    def dump(self) -> list[tuple[int, ...]]:
+        """One row a session, oldest first, in the order of the fields of ``core.SessionRow``."""
+    def load(self, rows: Iterable[Any]) -> dict[int, int]:
+        """Take in dump()'s rows, as objects with these fields, in their order; returns old slot to new slot."""
+    def identify(self, slot: int, source: bytes | Raw, subjects: bytes | Raw) -> None:
+        """Say who a session is, as JSON: what its events are written with from now on.
+
+        Errors: ValueError for a text that is empty, or longer than any line of sshd can make it.
+        """
+    def identity(self, slot: int) -> tuple[bytes, bytes] | None:
+        """Source and subjects as JSON, None before identify()."""
