@@ -32,7 +32,7 @@ cdef enum TypeFlag:
     TYPE_KNOWN = 8                  # it has a row
 
 cdef enum RecordType:               # the numbers that the core itself acts on (linux/audit.h)
-    TYPE_USER_FIRST = 1100
+    TYPE_USER_FIRST = 1100          # USER_AUTH
     TYPE_CRED_DISP = 1104
     TYPE_USER_START = 1105
     TYPE_USER_END = 1106
@@ -45,6 +45,7 @@ cdef enum RecordType:               # the numbers that the core itself acts on (
     TYPE_EOE = 1320
     TYPE_PROCTITLE = 1327
     TYPE_LOGIN = 1006
+    TYPE_CRYPTO_KEY_USER = 2404
     TYPE_SINGLE_FROM = 2100         # ANOM_LOGIN_FAILURES: from here on messages of programs
 
 cdef class EventSink:
@@ -95,6 +96,8 @@ cdef class AuditStream:
     cdef object reject                      # callable(line: bytes, reason: str) or None
     cdef object opened                      # callable(slot: int) or None: a session has its first whole event
     cdef object inherited                   # callable(slot: int, parent: int): opened inside another session
+    cdef object ended                       # callable(slot: int, ts_ms: int): sshd ended this session, its events are out
+    cdef object told                        # callable(pid: int, ts_ms: int, line: bytes): who logs in, by sshd to the kernel
     cdef object crowded                     # callable(slot: int): give this waiting session up, the table is full
     cdef TypeRow type_rows[TYPE_INDEX]
     cdef uint8_t type_flags[TYPES_MAX]
@@ -137,6 +140,7 @@ cdef class AuditStream:
     cdef int reject_line(self, const uint8_t *line, Py_ssize_t length, int code) except -1
     cdef int take_record(self, Span line, Header *header) except -1
     cdef int32_t decide(self, Span line, Header *header, uint16_t type, uint8_t flags, int32_t flight) except -3
+    cdef int tell(self, Span line, Header *header, Span body) except -1
     cdef int32_t open_by_start(self, Span body, Header *header, uint32_t ses) except -2
     cdef int ignore(self, Span line, Header *header, uint8_t flags, int32_t flight) except -1
     cdef void mark_done(self, uint64_t ts_ms, uint32_t seq, uint32_t node, bint kept) noexcept nogil

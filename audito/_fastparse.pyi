@@ -22,12 +22,18 @@ class EventSink:
 class AuditStream:
     """Framer, header reader and reassembly of one audit stream; decides in C whether an event is ours.
 
-    ``types``: (name, number, TypeFlag bits). ``keep_all``: every event goes to the sink, no session needed.
-    ``reject``: called with each line that is no record, and why. ``opened``: called with the slot of each session
-    when its first event is whole, before that event is delivered or held. ``inherited``: called with the slots of a
-    session that was opened inside another one, and of that one. ``crowded``: called with the slot of a waiting session
-    that has to be given up, for the table is full. No input raises; what ``reject`` raises is counted, what the others
-    or the sink raise comes through, and the rest of that chunk is not taken.
+    ``types``: (name, number, TypeFlag bits). ``keep_all``: every event goes to the sink, no session needed. The others
+    are called with a session's slot, times are record times in ms:
+
+    - ``reject(line, reason)``: a line is no record.
+    - ``opened(slot)``: a session's first event is whole, and not yet delivered or held.
+    - ``inherited(slot, parent)``: a session was opened inside another one.
+    - ``ended(slot, time)``: sshd ended the session, and the event that says so is delivered.
+    - ``told(pid, time, line)``: sshd tells the kernel who it lets in (USER_AUTH, CRYPTO_KEY_USER), before any session.
+    - ``crowded(slot)``: this waiting session has to be given up, for the table is full.
+
+    No input raises; what ``reject`` raises is counted, what the others or the sink raise comes through, and the rest of
+    that chunk is not taken.
     """
 
     sessions: Sessions
@@ -72,6 +78,8 @@ class AuditStream:
         reject: Callable[[bytes, str], None] | None = None,
         opened: Callable[[int], None] | None = None,
         inherited: Callable[[int, int], None] | None = None,
+        ended: Callable[[int, int], None] | None = None,
+        told: Callable[[int, int, bytes], None] | None = None,
         crowded: Callable[[int], None] | None = None,
     ) -> None: ...
     def feed(self, data: bytes | bytearray | memoryview) -> None:
@@ -80,7 +88,7 @@ class AuditStream:
         """The wall clock. Where all input was read, complete what is in flight for longer than EVENT_TIMEOUT_MS."""
     def flush(self) -> None:
         """End of the input: the last line needs no newline, and what is in flight is complete."""
-    def bind(self, slot: int, *, kernel: bool = False) -> None:
-        """The session is known now, from a login line or from the kernel alone: its held events go to the sink."""
+    def bind(self, slot: int, correlation: int = 0) -> None:
+        """The session is known now: its held events go to the sink. ``correlation``: index of events.CORRELATIONS."""
     def rebase(self, offset: int) -> None:
         """Count offsets from here on; before the first byte only. Errors: ValueError."""

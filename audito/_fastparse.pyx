@@ -10,8 +10,8 @@ from audito._scan cimport (
     span_int, span_is, span_of, span_starts, unquoted,
 )
 from audito._sessions cimport (
-    CACHE_LINE, EVENT_ENDS_SESSION, EVENT_LOGIN, EVENT_TRUNCATED, LIST_WAITING, SESSION_BOUND,
-    SESSION_CANDIDATE, SESSION_FREE, SESSION_KERNEL, SESSION_SSHD, Event, Record, Session, Sessions, first_record, next_record,
+    CACHE_LINE, EVENT_ENDS_SESSION, EVENT_LOGIN, EVENT_TRUNCATED, JOINED_BY_KERNEL, JOINED_BY_PID, JOINED_BY_VENDOR,
+    LIST_WAITING, SESSION_BOUND, SESSION_CANDIDATE, SESSION_FREE, SESSION_KERNEL, SESSION_SSHD, Event, Record, Session, Sessions, first_record, next_record,
     record_before_end, record_body, record_line,
 )
 
@@ -229,7 +229,7 @@ cdef class EventSink:
 cdef class AuditStream:
 
     def __cinit__(self, Sessions sessions, EventSink sink, types, *, bint keep_all=False, reject=None,
-                  opened=None, inherited=None, crowded=None):
+                  opened=None, inherited=None, ended=None, told=None, crowded=None):
         cdef int i
         self.sessions = sessions
         self.sink = sink
@@ -237,6 +237,8 @@ cdef class AuditStream:
         self.reject = reject
         self.opened = opened
         self.inherited = inherited
+        self.ended = ended
+        self.told = told
         self.crowded = crowded
         self.carry_buffer = bytearray(LINE_BYTES_MAX + 1)
         self.done = <Done *>PyMem_Calloc(DONE_RING, sizeof(Done))
@@ -490,6 +492,8 @@ cdef class AuditStream:
                     if self.sessions.slots[slot].state == SESSION_FREE:
                         slot = -1
         if slot < 0:
+            if (type == TYPE_USER_FIRST or type == TYPE_CRYPTO_KEY_USER) and self.told is not None:
+                self.tell(line, header, body)
             self.ignore(line, header, flags, flight)
             return NOT_OURS
         # Whoever writes the event, four records later, needs these lines: by then they have come from memory.
@@ -525,6 +529,14 @@ cdef class AuditStream:
             self.sessions.slots[slot].parent = parent
             self.sessions.slots[slot].parent_generation = self.sessions.slots[parent].generation
         return slot
+
+    cdef int tell(self, Span line, Header *header, Span body) except -1:
+        # USER_AUTH and CRYPTO_KEY_USER come before the login's session is opened: sshd says what it let in.
+        cdef Actor actor
+        read_actor(body, &actor)
+        if actor.pid and is_sshd(actor.exe):
+            self.told(actor.pid, header.ts_ms, PyBytes_FromStringAndSize(<const char *>line.ptr, line.len))
+        return 0
 
     cdef int32_t open_by_start(self, Span body, Header *header, uint32_t ses) except -2:
         # USER_START of sshd for a session whose LOGIN we never saw (auditd, or we, started after it).
@@ -831,6 +843,8 @@ cdef class AuditStream:
                 event.first_type == TYPE_CRED_DISP):
             if not session.ended:
                 session.ended = True
+                session.end_ms = event.ts_ms
+                session.end_seq = event.seq
                 self.sessions.settle_list(event.session)
                 event.flags |= EVENT_ENDS_SESSION
         return 0
@@ -851,11 +865,15 @@ cdef class AuditStream:
         return count
 
     cdef int deliver(self, Event *event, Session *session) except -1:
+        cdef int32_t slot = event.session
+        cdef bint ends = self.ended is not None and event.flags & EVENT_ENDS_SESSION
         try:
             self.sink.take_event(event, session)
             self.events_taken += 1
         finally:
             self.event_free(event)
+        if ends:
+            self.ended(slot, session.end_ms)
         return 0
 
     cdef int hold(self, Event *event) except -1:
@@ -928,9 +946,11 @@ cdef class AuditStream:
 
     # ------------------------------------------------------------------------------ for the core
 
-    def bind(self, int32_t slot, *, bint kernel=False):
+    def bind(self, int32_t slot, int correlation=JOINED_BY_PID):
         cdef Session *session = self.sessions.checked(slot)
-        session.state = SESSION_KERNEL if kernel else SESSION_BOUND
+        by_kernel = correlation == JOINED_BY_KERNEL or correlation == JOINED_BY_VENDOR
+        session.state = SESSION_KERNEL if by_kernel else SESSION_BOUND
+        session.correlation = <uint8_t>correlation
         self.sessions.settle_list(slot)
         self.release(slot)
 

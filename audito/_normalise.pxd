@@ -179,21 +179,23 @@ cdef class Reader(EventSink):
 
 
 cdef class ActionBuilder(Reader):
-    # Writes a UserAction of each event as a line of JSON, and a UserLogout where sshd ended the session.
+    # Writes a UserAction of each event as a line of JSON.
     cdef bytearray lines            # JSON lines that are made and not taken yet, up to …
     cdef size_t used                # … so many bytes: msgspec writes at an offset, and only into a bytearray
-    cdef list frame                 # owns the bytes that frame_parts point into
+    cdef list frame                 # owns the bytes that frame_parts and privileged point into
+    cdef FieldNames privileged      # tables.programs.PRIVILEGE_PROGRAMS
     cdef Span frame_parts[FRAME_PARTS]  # events.action_frame(): what stands between a line's variable parts
-    cdef object target              # Raw
     cdef object encode_into         # of msgspec's encoder
-    cdef bint want_actions, want_logouts
+    cdef bint want_actions
     cdef uint64_t second            # the second that second_text shows
     cdef char second_text[80]       # 24 are used; the compiler counts with years of ten digits
     cdef readonly uint64_t args_incomplete
 
     cdef int write_action(self, Event *event, Session *session) except -1
-    cdef int write_logout(self, Event *event, Session *session) except -1
-    cdef object extra(self, Event *event, bint failed)
+    cdef object extra(self, Event *event, Session *session, bint failed)
+    cdef object after_logout(self, Event *event, Session *session)
+    cdef object privilege(self, object args)
+    cdef object named(self, bytes name)
     cdef uint8_t *line_room(self, size_t bytes) except NULL
     cdef int encode(self, object struct) except -1
     cdef bint failed(self)

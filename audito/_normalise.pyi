@@ -47,11 +47,11 @@ class Reader(EventSink):
 
 @final
 class ActionBuilder(Reader):
-    """Writes each event as a line of JSON, a UserAction, and a UserLogout where sshd ended the session."""
+    """Writes each event as a line of JSON, a UserAction."""
 
     args_incomplete: int
     """Events whose argv is not all there."""
-    def __init__(self, rules: Rules, target: Raw, *, actions: bool = True, logouts: bool = True) -> None: ...
+    def __init__(self, rules: Rules, target: Raw, *, actions: bool = True) -> None: ...
     def take(self) -> bytes:
         """The lines made since the last take, in order."""
 

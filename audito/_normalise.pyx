@@ -9,7 +9,9 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 from libc.time cimport gmtime_r, time_t, tm
 
-from audito._fastparse cimport TYPE_EXECVE, TYPE_LOGIN, TYPE_PATH, TYPE_PROCTITLE, TYPE_SOCKADDR, TYPE_SYSCALL
+from audito._fastparse cimport (
+    TYPE_EXECVE, TYPE_LOGIN, TYPE_PATH, TYPE_PROCTITLE, TYPE_SOCKADDR, TYPE_SYSCALL, TYPE_USER_START,
+)
 from audito._scan cimport (
     digits, ends_text, hex_digit, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of,
     span_starts, unhex, unquoted,
@@ -26,14 +28,15 @@ from msgspec import json
 from audito import events
 from audito.text import lossless
 
+from audito.tables.programs import PRIVILEGE_PROGRAMS
+
 # As C variables: a global that is looked up by name costs 20 to 40 ns, and an event needs twelve.
 cdef object UNSET = _UNSET
 cdef object ActionExtra = events.ActionExtra
 cdef object EffectiveUser = events.EffectiveUser
-cdef object LogoutExtra = events.LogoutExtra
-cdef object LogoutMetadata = events.LogoutMetadata
 cdef object Object = events.Object
-cdef object UserLogout = events.UserLogout
+cdef object Privilege = events.Privilege
+cdef tuple CORRELATIONS = events.CORRELATIONS
 
 cdef extern from "string.h" nogil:
     void *memmem(const void *haystack, size_t haystack_len, const void *needle, size_t needle_len)
@@ -49,6 +52,7 @@ cdef enum:
     TYPE_USER_CMD = 1123
     TYPE_USER_TTY = 1124
     TYPE_TTY = 1319
+    PRIVILEGE_NAME_MAX = 8          # bytes of a name in PRIVILEGE_PROGRAMS
     ARG_WHOLE = -1                  # what arg_key() says beside the number of a part
     ARG_LENGTH = -2
     AF_UNIX = 1
@@ -309,6 +313,14 @@ cdef inline int64_t hex_value(Span s) noexcept nogil:
 
 
 # ----------------------------------------------------------------------------------------------- rules
+
+cdef inline bint is_one_of(Span text, FieldNames *names) noexcept nogil:
+    cdef int i
+    for i in range(names.count):
+        if span_is(text, <const char *>names.name[i].ptr, names.name[i].len):
+            return True
+    return False
+
 
 cdef FieldNames field_names(names, list keep) except *:
     cdef FieldNames found
@@ -1015,11 +1027,9 @@ def inet6_text(bytes address, bytes scope):
 
 cdef class ActionBuilder(Reader):
 
-    def __cinit__(self, Rules rules, target, *, bint actions=True, bint logouts=True):
+    def __cinit__(self, Rules rules, target, *, bint actions=True):
         cdef int i
         self.want_actions = actions
-        self.want_logouts = logouts
-        self.target = target
         self.encode_into = json.Encoder().encode_into
         self.lines = bytearray(LINES_BYTES_START)
         self.frame = list(events.action_frame(target))
@@ -1027,6 +1037,7 @@ cdef class ActionBuilder(Reader):
             raise ValueError(f"a UserAction's frame of {len(self.frame)} parts")
         for i in range(FRAME_PARTS):
             self.frame_parts[i] = span_of(<const uint8_t *><const char *>(<bytes>self.frame[i]), len(self.frame[i]))
+        self.privileged = field_names(PRIVILEGE_PROGRAMS, self.frame)
         self.second = <uint64_t>-1
 
     def take(self):
@@ -1044,12 +1055,12 @@ cdef class ActionBuilder(Reader):
         self.read(event)
         self.mean()
         session.actions += 1
+        if self.facts.has_argv:
+            session.commands += 1
         if self.failed():
             session.failures += 1
         if self.want_actions:
             self.write_action(event, session)
-        if event.flags & EVENT_ENDS_SESSION and self.want_logouts:
-            self.write_logout(event, session)
         return 0
 
     cdef int write_action(self, Event *event, Session *session) except -1:
@@ -1063,7 +1074,7 @@ cdef class ActionBuilder(Reader):
         cdef size_t start = self.used
         cdef uint8_t *p
         cdef int i
-        extra = self.extra(event, failed)
+        extra = self.extra(event, session, failed)
         for i in range(FRAME_PARTS):
             constant += <size_t>part[i].len
         p = self.line_room(constant)
@@ -1085,18 +1096,6 @@ cdef class ActionBuilder(Reader):
         p = put_span(p, part[5])
         p = put(p, identity_subjects(identity), identity.subjects_len)
         self.used = <size_t>(put_span(p, part[6]) - <uint8_t *><char *>self.lines)
-        return 0
-
-    cdef int write_logout(self, Event *event, Session *session) except -1:
-        cdef uint64_t duration_ms = event.ts_ms - session.open_ms if event.ts_ms > session.open_ms else 0
-        cdef Identity *identity = session.identity
-        self.encode(UserLogout(
-            LogoutMetadata(str(session.ses), LogoutExtra(duration_ms, session.actions, session.failures)), "UserLogout",
-            self.time_text(event.ts_ms)[:TIME_TEXT_BYTES].decode(),
-            Raw(identity_source(identity)[:identity.source_len]), "succeeded",
-            Raw(identity_subjects(identity)[:identity.subjects_len]), "auditd", self.target))
-        put(self.line_room(1), b"\n", 1)
-        self.used += 1
         return 0
 
     cdef uint8_t *line_room(self, size_t bytes) except NULL:
@@ -1123,7 +1122,7 @@ cdef class ActionBuilder(Reader):
             return span_is(self.facts.avc_result, b"denied", 6)
         return self.meaning.result is not "success"
 
-    cdef object extra(self, Event *event, bint failed):
+    cdef object extra(self, Event *event, Session *session, bint failed):
         cdef Meaning m = self.meaning
         cdef Facts *f = &self.facts
         cdef int64_t argc = 0
@@ -1142,7 +1141,43 @@ cdef class ActionBuilder(Reader):
         return ActionExtra(
             m.action, m.how, Object(unset_if_none(m.object_type), unset_if_none(m.primary), unset_if_none(m.secondary)),
             args, incomplete, event.seq, self.number(F_PID), self.number(F_PPID), self.text(F_CWD),
-            unset_if_none(self.exe_text()), self.rule_key(), exit_code if exit_code != NO_INT else UNSET, self.user())
+            unset_if_none(self.exe_text()), self.rule_key(), exit_code if exit_code != NO_INT else UNSET, self.user(),
+            self.privilege(args), CORRELATIONS[session.correlation], self.after_logout(event, session))
+
+    cdef object after_logout(self, Event *event, Session *session):
+        # What was left running when sshd ended the session. sshd's own last messages are none of it.
+        if not session.ended or event.ts_ms < session.end_ms:
+            return UNSET
+        # Serials wrap: one that is up to half the range ahead is a later one.
+        if event.ts_ms == session.end_ms and event.seq - session.end_seq - 1 >= 0x7FFFFFFFu:
+            return UNSET
+        return UNSET if span_int(self.facts.known[F_PID]) == session.pid else True
+
+    cdef object privilege(self, object args):
+        # Who becomes somebody else: by a program that does that, its message or its own command line.
+        cdef Facts *f = &self.facts
+        cdef object command = UNSET
+        cdef object user = UNSET
+        cdef Span exe = stripped(f.known[F_EXE])
+        cdef Py_ssize_t i = exe.len
+        if not f.has_argv and f.type != TYPE_USER_CMD and f.type != TYPE_USER_START:
+            return UNSET
+        while i and exe.len - i <= PRIVILEGE_NAME_MAX and exe.ptr[i - 1] != c'/':
+            i -= 1
+        exe = span_of(exe.ptr + i, exe.len - i)
+        if not is_one_of(exe, &self.privileged):
+            return UNSET
+        if f.has_argv:
+            command = " ".join(args)
+        elif f.type == TYPE_USER_CMD:
+            command = self.named(b"cmd")
+        else:
+            user = self.named(b"acct")
+        return Privilege(self.plain(exe.ptr, exe.len), command, user)
+
+    cdef object named(self, bytes name):
+        cdef Field *field = self.find(span_of(<const uint8_t *><const char *>name, len(name)))
+        return UNSET if field is NULL else self.field_text(field)
 
     cdef object number(self, int field):
         cdef int64_t value = span_int(self.facts.known[field])

@@ -29,6 +29,13 @@ cdef enum SessionState:
     SESSION_KERNEL = 4              # no login line came: written with what the kernel knows
 
 
+cdef enum Correlation:              # the order of events.CORRELATIONS
+    JOINED_BY_PID = 0               # sshd's login line has the pid of the LOGIN record
+    JOINED_BY_KERNEL = 1            # no login line: acct and addr of the audit records alone
+    JOINED_BY_VENDOR = 2            # the same, with the key or certificate that a patched sshd tells the kernel
+    JOINED_LATE = 3                 # the login line came after the session had been given up
+
+
 # Every session is in one list, which says in what order sessions go when the table is full: first those that
 # ended, then those whose identity nobody vouches for, then the bound ones; one that waits is given up before.
 cdef enum:                          # SessionList
@@ -83,6 +90,7 @@ cdef struct Session:
     uint32_t generation
     uint32_t actions                # written so far
     uint32_t failures               # of them with outcome failed
+    uint32_t commands               # of them an execve
     int32_t login_flight            # flight of its LOGIN event + 1, 0: that event is over
     uint8_t state                   # SessionState
     uint8_t list                    # SessionList
@@ -91,17 +99,19 @@ cdef struct Session:
     uint8_t indexed                 # its number leads to it; not any more once a newer session has the number
     uint8_t announced               # the core was told of it
     uint8_t proven                  # a kernel record of the login's pid names sshd as its program
-    uint8_t _pad
+    uint8_t correlation             # Correlation: how the identity was found
 
     uint64_t born_ms                # wall clock of the last tick when it was opened, 0: there was none yet
     Event *held_head                # events that wait for the login line, oldest first
     Event *held_tail
+    uint64_t end_ms                 # record time of its end, and …
+    uint32_t end_seq                # … serial of that event: what comes later is marked
     int32_t pid_next                # next slot with the same pid hash, -1
     int32_t parent                  # slot of the session that it was opened in (old-ses), -1: none
     uint32_t parent_generation
     int32_t next                    # neighbours in its list, in the order of entering
     int32_t prev
-    uint8_t _line[20]
+    uint8_t _line[8]
 
 
 cdef struct IndexEntry:             # the number beside the slot: a look-up touches no slot but the one it looks for

@@ -42,7 +42,11 @@ class Sessions:
     def of_pid(self, pid: int) -> list[int]:
         """Slots of the sessions that this process opened, in the order of opening."""
     def info(self, slot: int) -> dict[str, Any]:
-        """ses, node, pid, open_ms, seen_ms, born_ms, state, ended, proven, waiting, generation, actions, failures."""
+        """What is known of a session.
+
+        ses, node, pid, open_ms, seen_ms, born_ms, state, ended, proven, waiting, generation, actions, failures,
+        commands, correlation (an index of events.CORRELATIONS).
+        """
     def held_lines(self, slot: int, record_type: int) -> list[bytes]:
         """Lines of this record type among the events that the session holds."""
     def dump(self) -> list[tuple[int, ...]]:

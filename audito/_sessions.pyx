@@ -328,7 +328,8 @@ cdef class Sessions:
         return {"ses": s.ses, "node": s.node, "pid": s.pid, "open_ms": s.open_ms, "seen_ms": s.seen_ms,
                 "born_ms": s.born_ms,
                 "state": s.state, "ended": bool(s.ended), "proven": bool(s.proven), "waiting": s.list == LIST_WAITING,
-                "generation": s.generation, "actions": s.actions, "failures": s.failures}
+                "generation": s.generation, "actions": s.actions, "failures": s.failures, "commands": s.commands,
+                "correlation": s.correlation}
 
     def identify(self, int32_t slot, const uint8_t[::1] source not None, const uint8_t[::1] subjects not None):
         cdef Session *s = self.checked(slot)
@@ -387,7 +388,7 @@ cdef class Sessions:
             s = &self.slots[i]
             if s.state != SESSION_FREE:
                 rows.append((s.generation, i, s.node, s.ses, s.pid, s.open_ms, s.seen_ms, s.state, s.proven,
-                             s.ended, s.actions, s.failures))
+                             s.ended, s.actions, s.failures, s.commands, s.end_ms, s.end_seq, s.correlation))
         rows.sort()
         return [row[1:] for row in rows]
 
@@ -403,6 +404,10 @@ cdef class Sessions:
             s.proven = row.proven
             s.actions = row.actions
             s.failures = row.failures
+            s.commands = row.commands
+            s.end_ms = row.end_ms
+            s.end_seq = row.end_seq
+            s.correlation = row.correlation
             # One that waits starts anew: its LOGIN and what it held are read again.
             s.announced = <uint8_t>(s.state >= SESSION_BOUND)
             s.ended = <uint8_t>(row.ended and s.announced)

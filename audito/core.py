@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -18,11 +18,14 @@ from msgspec import Meta, Raw, Struct
 from audito import events
 from audito._fastparse import AuditStream
 from audito._sessions import STATE_BOUND, STATE_KERNEL, Sessions
+from audito._sshd import event_id
+from audito.ends import Ended, Ends, EndsState, Reason, Unopened
 from audito.errors import StateError
 from audito.logins import Buffer, LoginRecord, Logins
 from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
 from audito.tables.programs import TAGS
 from audito.tables.record_types import RECORD_TYPES
+from audito.vendor import Told, Vendor
 
 LOGINS_PENDING_MAX = 65_536
 """Login lines that wait for their session; past that the oldest is given up (and counted)."""
@@ -45,6 +48,7 @@ CONFLICT_DELAY_MS = 2_000
 USER_START = RECORD_TYPES["USER_START"]
 
 Reject = Callable[[bytes, str], None]
+Written: TypeAlias = events.UserLogin | events.UserLogout | events.IdentityConflict
 _encoder = msgspec.json.Encoder()
 
 
@@ -63,13 +67,14 @@ class PendingLogin(Struct, eq=False):
     """A login line that has no session yet, or that claims one that is bound.
 
     ``time_ms``: of the line; ``timed``: the line itself says it, zone and all. ``seen_ms``: wall clock when it
-    came, 0 in a replay. ``source``, ``subjects``: as JSON, encoded once.
+    came, 0 in a replay. ``login_id``: auditId of its UserLogin. ``source``, ``subjects``: as JSON, encoded once.
     """
 
     pid: int
     time_ms: int
     timed: bool
     seen_ms: int
+    login_id: str
     source: Raw
     subjects: Raw
     contested: bool = False
@@ -95,6 +100,10 @@ class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
     ended: Flag
     actions: U32
     failures: U32
+    commands: U32
+    end_ms: TimeMs
+    end_seq: U32
+    correlation: Annotated[int, Meta(ge=0, lt=len(events.CORRELATIONS))]
 
 
 class CoreState(Struct):
@@ -104,6 +113,7 @@ class CoreState(Struct):
     identities: dict[int, tuple[Raw, Raw]]
     pending: list[PendingLogin]
     sshd_clock_ms: int
+    ends: EndsState
 
 
 class Core:
@@ -116,10 +126,10 @@ class Core:
         self.settings = settings
         self._target = Raw(_encoder.encode(events.Target(settings.host, settings.machine_id)))
         self._types = frozenset(settings.event_types)
-        self._builder = ActionBuilder(
-            rules(), self._target, actions="UserAction" in self._types, logouts="UserLogout" in self._types
-        )
+        self._builder = ActionBuilder(rules(), self._target, actions="UserAction" in self._types)
         self._sessions = Sessions(settings.session_count_max)
+        self._vendor = Vendor()
+        self._ends = Ends(settings.session_count_max)
         self._audit = AuditStream(
             self._sessions,
             self._builder,
@@ -127,6 +137,8 @@ class Core:
             reject=reject,
             opened=self._session_opened,
             inherited=self._session_inherited,
+            ended=self._session_ended,
+            told=self._vendor.tell,
             crowded=self._give_up,
         )
         self._logins = Logins(
@@ -136,7 +148,7 @@ class Core:
         self._pending_order: deque[PendingLogin] = deque()
         self._contested: deque[PendingLogin] = deque()
         self._lines: list[bytes] = []
-        self._structs: list[events.UserLogin | events.IdentityConflict] = []
+        self._structs: list[Written] = []
         self._sshd_base = self._sshd_fed = 0
         self._sshd_clock_ms = self._sshd_jump_ms = 0
         self._now_ms = self._line_now_ms = self._audit_now_ms = self._sshd_now_ms = 0
@@ -180,6 +192,8 @@ class Core:
         while self._pending_order:
             self._drop_pending(self._pending_order[0])
         self._collect()
+        self._ends.flush()
+        self._write_logouts()
 
     # -------------------------------------------------------------------------------- output
 
@@ -202,7 +216,7 @@ class Core:
             self._lines.append(_encoder.encode_lines(self._structs))
             self._structs.clear()
 
-    def _write(self, event: events.UserLogin | events.IdentityConflict) -> None:
+    def _write(self, event: Written) -> None:
         if event.type in self._types:
             self._collect()
             self._structs.append(event)
@@ -217,7 +231,12 @@ class Core:
                 self._write(record.event)
                 if record.kind == "login" and record.pid:
                     self._claim(record)
+            elif record.kind == "end":
+                self._login_ended(record)
+            elif record.kind == "child":
+                self._ends.child(record.pid, record.child_pid)
         self._collect()
+        self._write_logouts()
 
     def _move_sshd_clock(self, time_ms: int) -> None:
         """One line that is far ahead, of a clock that was wrong for a moment, must not expire all that waits."""
@@ -238,9 +257,11 @@ class Core:
             record.time_us // 1000,
             record.timed,
             self._line_now_ms,
+            event.metadata.auditId,
             Raw(_encoder.encode(event.source)),
             Raw(_encoder.encode(event.subjects)),
         )
+        self._ends.login(record.pid, login.source)
         best: tuple[int, int] | None = None
         for slot in self._sessions.of_pid(record.pid):
             session = self._sessions.info(slot)
@@ -304,13 +325,13 @@ class Core:
             return  # the other has no identity yet either: this one waits for a login line of its own
         self._sessions.identify(slot, *identity)
         self._counts["joins_inherited"] += 1
-        self._audit.bind(slot, kernel=self._sessions.info(parent)["state"] == STATE_KERNEL)
+        self._audit.bind(slot, self._sessions.info(parent)["correlation"])
 
     def _bind(self, slot: int, login: PendingLogin) -> None:
-        session = self._sessions.info(slot)
-        self._counts["joins_late" if session["state"] == STATE_KERNEL else "joins_pid"] += 1
+        correlation = "late" if self._sessions.info(slot)["state"] == STATE_KERNEL else "pid"
+        self._counts[f"joins_{correlation}"] += 1
         self._sessions.identify(slot, login.source, login.subjects)
-        self._audit.bind(slot)
+        self._audit.bind(slot, events.CORRELATIONS.index(correlation))
         self._collect()
 
     def _wait(self, login: PendingLogin) -> None:
@@ -342,6 +363,7 @@ class Core:
                     self._conflict(login, slot, str(session["ses"]))
                     return
         self._counts["logins_without_session"] += 1
+        self._ends.unopened(login.pid, Unopened(login.login_id, login.time_ms, login.source, login.subjects))
 
     def _conflict(self, login: PendingLogin, slot: int, audit_id: str) -> None:
         self._counts["conflicts"] += 1
@@ -371,6 +393,8 @@ class Core:
         side was read to its end. Record time and wall time are never compared: what is read may be of last year.
         """
         window_ms = self.settings.join_window_ms
+        self._ends.expire(self._sshd_clock_ms, self._sshd_now_ms)
+        self._write_logouts()
         if self._sshd_clock_ms > window_ms:
             for slot in self._sessions.waiting(self._sshd_clock_ms - window_ms):
                 if self._is_settled(slot):
@@ -402,19 +426,79 @@ class Core:
     def _give_up(self, slot: int) -> None:
         """No login line came for this session: it is written with what the kernel knows, never silent."""
         session = self._sessions.info(slot)
-        account, address = events.UNKNOWN, events.UNKNOWN
+        pid = session["pid"]
+        told = self._vendor.take(pid, session["open_ms"]) or Told(0)
+        account, address = told.account or events.UNKNOWN, told.address or events.UNKNOWN
         for line in self._sessions.held_lines(slot, USER_START):
             fields = record_fields(line)
-            if fields.get("pid") == str(session["pid"]) and fields.get("exe", "").rpartition("/")[2] in TAGS:
+            if fields.get("pid") == str(pid) and fields.get("exe", "").rpartition("/")[2] in TAGS:
                 account = fields.get("acct", account)
                 address = fields.get("addr", address)
                 break
-        source = events.Source("IP", address, events.SourceExtra(events.UNKNOWN))
-        subjects = events.Subjects(loggedAs=account, pid=str(session["pid"]), userID=events.UNKNOWN)
-        self._counts["joins_kernel"] += 1
+        correlation = "vendor" if told.key_id or told.fingerprint else "kernel"
+        source = events.Source("IP", address, events.SourceExtra(told.port or events.UNKNOWN))
+        subjects = events.Subjects(loggedAs=account, pid=str(pid), userID=told.key_id or events.UNKNOWN)
+        self._counts[f"joins_{correlation}"] += 1
         self._sessions.identify(slot, _encoder.encode(source), _encoder.encode(subjects))
-        self._audit.bind(slot, kernel=True)
+        self._write(
+            events.UserLogin(
+                events.LoginMetadata(
+                    event_id(f"{self.settings.boot_id} {session['node']} {session['ses']} {pid}".encode()),
+                    events.LoginExtra(correlation=correlation),
+                ),
+                "UserLogin",
+                events.time_text(session["open_ms"]),
+                source,
+                "succeeded",
+                subjects,
+                "auditd",
+                self._target,
+                {**told.data(), "session": str(session["ses"])},
+            )
+        )
+        self._audit.bind(slot, events.CORRELATIONS.index(correlation))
         self._collect()
+
+    # -------------------------------------------------------------------------------- ends
+
+    def _session_ended(self, slot: int, end_ms: int) -> None:
+        """The kernel says that sshd ended this session; its last event is out."""
+        session = self._sessions.info(slot)
+        identity = self._sessions.identity(slot)
+        assert identity is not None, "what is not bound holds its end"
+        extra = events.LogoutExtra(
+            max(end_ms - session["open_ms"], 0),
+            session["actions"],
+            session["commands"],
+            session["failures"],
+            correlation=events.CORRELATIONS[session["correlation"]],
+        )
+        source, subjects = map(Raw, identity)
+        self._ends.session(
+            Ended(session["pid"], end_ms, self._now_ms, str(session["ses"]), "auditd", extra, source, subjects)
+        )
+
+    def _login_ended(self, record: LoginRecord) -> None:
+        """A line of sshd says that a login is over."""
+        end = record.end
+        assert end is not None, "a record of this kind has it"
+        connection = f"{end.addr} {end.port}" if end.addr and end.port else ""
+        self._ends.line(record.pid, connection, Reason(end.reason or "", record.time_us // 1000))
+
+    def _write_logouts(self) -> None:
+        for ended in self._ends.take():
+            self._write(
+                events.UserLogout(
+                    events.LogoutMetadata(ended.audit_id, ended.extra),
+                    "UserLogout",
+                    events.time_text(ended.end_ms),
+                    ended.source,
+                    "succeeded",
+                    ended.subjects,
+                    ended.component,
+                    self._target,
+                )
+            )
 
     # -------------------------------------------------------------------------------- for the daemon
 
@@ -452,7 +536,7 @@ class Core:
             if row.state >= STATE_BOUND and (identity := self._sessions.identity(row.slot)) is not None
         }
         pending = [login for login in self._pending_order if not login.settled]
-        return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms))
+        return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms, self._ends.dump()))
 
     def load(self, state: bytes, audit_base: int, sshd_base: int) -> None:
         """Go on from a dump(), before any input; the bases are the offsets that the streams go on from.
@@ -474,6 +558,10 @@ class Core:
         for slot, identity in saved.identities.items():
             if slot in slots:
                 self._sessions.identify(slots[slot], *identity)
+        for row in saved.sessions:
+            if not row.ended and row.slot in saved.identities:
+                self._ends.login(row.pid, saved.identities[row.slot][0])
+        self._ends.load(saved.ends)
         self._sshd_clock_ms = saved.sshd_clock_ms
         for login in saved.pending:
             self._wait(login)
@@ -502,6 +590,7 @@ JOIN_COUNTERS = (
     "joins_pid",
     "joins_inherited",
     "joins_kernel",
+    "joins_vendor",
     "joins_late",
     "conflicts",
     "logins_repeated",

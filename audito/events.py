@@ -52,10 +52,14 @@ class Target(Struct, gc=False):
 
 
 class LoginExtra(Struct, gc=False, omit_defaults=True):
-    """``metadata.extra`` of a login: notes on how far the line can be trusted."""
+    """``metadata.extra`` of a login: notes on how far the line can be trusted.
+
+    ``correlation``: there is no line of sshd for it, and this is where its identity is from (component auditd).
+    """
 
     truncated: bool | UnsetType = UNSET
     repeated: int | UnsetType = UNSET
+    correlation: str | UnsetType = UNSET
 
 
 class LoginMetadata(Struct, gc=False, omit_defaults=True):
@@ -94,10 +98,19 @@ class EffectiveUser(Struct, gc=False, omit_defaults=True):
     euid: str | UnsetType = UNSET
 
 
+class Privilege(Struct, gc=False, omit_defaults=True):
+    """Somebody became another user. ``by``: sudo, su, …; ``command``: what he had run, words parted by blanks."""
+
+    by: str
+    command: str | UnsetType = UNSET
+    user: str | UnsetType = UNSET
+
+
 class ActionExtra(Struct, gc=False, omit_defaults=True):
     """``metadata.extra`` of an action. ``sequence``: the kernel's serial; ``exit``: the syscall's return value.
 
     ``args_incomplete``: process_args is not all of argv; the kernel's argc, or -1 where it did not come.
+    ``correlation``: one of CORRELATIONS. ``afterLogout``: sshd had ended the session; it was left running.
     """
 
     action: str
@@ -113,6 +126,9 @@ class ActionExtra(Struct, gc=False, omit_defaults=True):
     key: str | UnsetType = UNSET
     exit: int | UnsetType = UNSET
     user: EffectiveUser | UnsetType = UNSET
+    privilege: Privilege | UnsetType = UNSET
+    correlation: str | UnsetType = UNSET
+    afterLogout: bool | UnsetType = UNSET
 
 
 class ActionMetadata(Struct, gc=False):
@@ -148,23 +164,30 @@ def action_frame(target: Raw) -> tuple[bytes, ...]:
     return (*parts, before + bytes(target) + after)
 
 
-class LogoutExtra(Struct, gc=False):
-    """``metadata.extra`` of a logout. ``duration_ms`` runs from the kernel's LOGIN to the end of sshd's session."""
+class LogoutExtra(Struct, gc=False, omit_defaults=True):
+    """``metadata.extra`` of a logout; counts are those of its session so far.
+
+    ``duration_ms`` runs from the login to its end, ``commands`` are the actions that executed a program, ``reason`` is
+    why it ended, where sshd said that.
+    """
 
     duration_ms: int
-    actions: int
-    failures: int
+    actions: int | UnsetType = UNSET
+    commands: int | UnsetType = UNSET
+    failures: int | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    correlation: str | UnsetType = UNSET
 
 
 class LogoutMetadata(Struct, gc=False):
-    """``auditId`` of a logout is the audit session's number, as text."""
+    """``auditId`` of a logout is the audit session's number, or the login's own id where there is no session."""
 
     auditId: str
     extra: LogoutExtra
 
 
 class UserLogout(Struct, gc=False):
-    """The end of a login's session: sshd's own USER_END or CRED_DISP, from the login's own pid."""
+    """The end of a login: sshd's own USER_END or CRED_DISP (component auditd), or its lines alone (sshd)."""
 
     metadata: LogoutMetadata
     type: str
@@ -257,6 +280,14 @@ def time_text(time_ms: int) -> str:
     time_ms = min(max(time_ms, 0), TIME_MS_MAX)
     return f"{datetime.fromtimestamp(time_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}Z"
 
+
+CORRELATIONS = ("pid", "kernel", "vendor", "late")
+"""How a session got its identity.
+
+By sshd's login line, whose pid opened the session; without one, by what the kernel's records say of account and
+address; the same with the key that a patched sshd (RHEL, SUSE) tells the kernel; or by a line that came when the
+session had been given up.
+"""
 
 EVENT_TYPES = ("UserLogin", "UserAction", "UserLogout", "IdentityConflict", "AuditGap")
 """Every value of ``type``, in the order of the documentation; ``--event-types`` takes these."""

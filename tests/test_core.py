@@ -88,6 +88,7 @@ def test_a_certificate_login_and_a_command_have_the_known_shapes() -> None:
                 "exe": "/usr/local/bin/rizin",
                 "key": "user-commands",
                 "exit": -13,
+                "correlation": "pid",
             },
         },
         "type": "UserAction",
@@ -120,9 +121,12 @@ def test_event_types_pick_what_is_written() -> None:
     core.feed_sshd(accepted(4000), "pipe", 0)
     core.feed_audit(log.login(ses=7, pid=4000) + log.execve(b"id", ses=7) + log.execve(b"no", ses=7, ok=False))
     core.feed_audit(log.message("USER_END", ses=7, pid=4000))
+    core.flush()
     login, logout = taken(core)
     assert kinds([login, logout]) == ["UserLogin", "UserLogout"]
-    assert logout["metadata"]["extra"] == {"duration_ms": 30, "actions": 4, "failures": 1}
+    assert logout["metadata"]["extra"] == {
+        "duration_ms": 30, "actions": 4, "commands": 2, "failures": 1, "correlation": "pid",
+    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------- either side first
@@ -211,9 +215,13 @@ def test_an_sshd_session_without_a_login_line_is_written_with_what_the_kernel_kn
     assert taken(core) == []
     core.tick(wall_ms + 61_000)
     found = taken(core)
-    assert [event["metadata"]["extra"]["action"] for event in found] == [
+    login, *acts = found
+    assert [event["metadata"]["extra"]["action"] for event in acts] == [
         "changed-login-id-to", "started-session", "executed",
     ]  # fmt: skip
+    assert {event["metadata"]["extra"]["correlation"] for event in found} == {"kernel"}
+    assert (login["type"], login["component"], login["outcome"]) == ("UserLogin", "auditd", "succeeded")
+    assert login["data"] == {"method": "unknown", "session": "7"}
     assert {json.dumps(event["subjects"]) for event in found} == {
         '{"loggedAs": "eve", "pid": "4000", "userID": "unknown"}'
     }
@@ -314,12 +322,17 @@ def test_a_session_ends_once_and_u11_what_it_left_running_stays_its_own() -> Non
     core.feed_audit(log.login(ses=7, pid=4000) + log.execve(b"id", ses=7, ok=False))
     core.feed_audit(log.message("USER_END", ses=7, pid=4000) + log.message("CRED_DISP", ses=7, pid=4000))
     core.feed_audit(log.execve(b"sort", ses=7))
+    core.flush()
     found = taken(core)
     assert kinds(found).count("UserLogout") == 1
     logout = found[kinds(found).index("UserLogout")]
-    assert logout["metadata"] == {"auditId": "7", "extra": {"duration_ms": 20, "actions": 3, "failures": 1}}
+    extra = {"duration_ms": 20, "actions": 3, "commands": 1, "failures": 1, "correlation": "pid"}
+    assert logout["metadata"] == {"auditId": "7", "extra": extra}
+    assert logout["loggedAt"] == "2023-11-14T22:13:20.030Z"
     assert logout["subjects"]["userID"] == "bob@corp"
     assert actions(found)[-1] == ("7", "bob@corp", "executed sort")
+    later = [event["metadata"]["extra"].get("afterLogout") for event in found if event["type"] == "UserAction"]
+    assert later == [None, None, None, None, True]
 
 
 def test_a_pid_that_is_used_again_meets_its_own_login() -> None:
@@ -532,9 +545,12 @@ def test_sessions_survive_a_dump() -> None:
     again.load(core.dump(), core.audit_resolved, core.sshd_resolved)
     assert again.audit_resolved == core.audit_resolved
     again.feed_audit(log.execve(b"ls", ses=7) + log.login(ses=8, pid=4001) + log.message("USER_END", ses=7, pid=4000))
+    again.flush()
     found = taken(again)
     assert actions(found)[:2] == [("7", "bob@corp", "executed ls"), ("8", "later", "changed-login-id-to")]
-    assert found[-1]["metadata"]["extra"] == {"duration_ms": 40, "actions": 4, "failures": 0}
+    assert found[-1]["metadata"]["extra"] == {
+        "duration_ms": 40, "actions": 4, "commands": 2, "failures": 0, "correlation": "pid",
+    }  # fmt: skip
 
 
 def test_the_resolved_offset_is_that_of_the_oldest_open_input() -> None:

@@ -12,3 +12,6 @@ EXECUTABLES = frozenset(
     + tuple(f"{directory}/{program}" for directory in _DIRECTORIES for program in TAGS[1:])
 )
 """A journal entry is sshd's own if its ``_EXE`` is one of these (and ``_UID`` is 0)."""
+
+PRIVILEGE_PROGRAMS = ("sudo", "su", "doas", "pkexec", "runuser")
+"""Programs by which one user acts as another, by the last part of their path."""

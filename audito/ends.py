@@ -1,0 +1,172 @@
+"""How logins end: the kernel's record of a session's end, and the line in which sshd says why.
+
+Mostly sshd's user child writes that line, whose pid is another than the login's: it is found by the address and port of
+the connection, or by the line that told the child's pid. Either may come first. No clock is read; times are ms since
+the epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from audito import events
+
+REASON_DELAY_MS = 2_000
+"""How long the end of a session waits for the line that says why."""
+
+ENDED_MAX = 4_096
+"""Sessions that wait for it, and reasons that wait for their session; past that the oldest wait no longer."""
+
+
+class Ended(Struct, gc=False):
+    """A login that is over. ``noted_ms``: wall clock when that was told, 0 where there was none yet."""
+
+    pid: int
+    end_ms: int
+    noted_ms: int
+    audit_id: str
+    component: str
+    extra: events.LogoutExtra
+    source: Raw
+    subjects: Raw
+
+
+class Reason(Struct, gc=False):
+    """What sshd said of the end of a login, and when. ``text``: why, "" for a line that says only that it is over."""
+
+    text: str
+    time_ms: int
+
+
+class Unopened(Struct, gc=False):
+    """A login that no audit session came for: only sshd's lines tell of its end."""
+
+    audit_id: str
+    time_ms: int
+    source: Raw
+    subjects: Raw
+
+
+class EndsState(Struct):
+    """What survives a restart; connections come back with the sessions."""
+
+    ended: list[Ended] = []
+    unopened: dict[int, Unopened] = {}
+
+
+class Ends:
+    """The live logins by their connection, and those that end. ``limit``: of live ones; past that the oldest go."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pids: dict[str, int] = {}
+        self._children: dict[int, int] = {}
+        self._reasons: dict[int, Reason] = {}
+        self._waiting: dict[int, Ended] = {}
+        self._unopened: dict[int, Unopened] = {}
+        self._ready: list[Ended] = []
+
+    def take(self) -> list[Ended]:
+        """Logins that are over and have their reason, or need not wait for it any longer; in order."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def login(self, pid: int, source: Raw) -> None:
+        """A login was accepted: from now on its pid means this one."""
+        self._reasons.pop(pid, None)
+        self._unopened.pop(pid, None)
+        if connection := _connection(source):
+            _keep(self._pids, connection, pid, self._limit)
+
+    def child(self, pid: int, child_pid: int) -> None:
+        """sshd said which process of its own serves the login (LogLevel VERBOSE)."""
+        _keep(self._children, child_pid, pid, self._limit)
+
+    def unopened(self, pid: int, login: Unopened) -> None:
+        """No audit session came for a login. It may be over already."""
+        _keep(self._unopened, pid, login, self._limit)
+        if reason := self._reasons.pop(pid, None):
+            self._end_unopened(pid, reason)
+
+    def line(self, pid: int, connection: str, reason: Reason) -> None:
+        """A line told that a login is over. ``pid``: of whoever wrote it; ``connection``: "ADDRESS PORT", or ""."""
+        login_pid = self._children.get(pid) or self._pids.get(connection) or pid
+        if login_pid in self._unopened:
+            self._end_unopened(login_pid, reason)
+        elif ended := self._waiting.get(login_pid):
+            if reason.text:
+                self._finish(ended, reason)
+        elif not (before := self._reasons.get(login_pid)) or not before.text:  # the first of several says most
+            _keep(self._reasons, login_pid, reason, ENDED_MAX)
+
+    def session(self, ended: Ended) -> None:
+        """The kernel ended a session."""
+        self._forget(ended.source)
+        if before := self._waiting.get(ended.pid):
+            self._finish(before, None)  # its pid was used again
+        reason = self._reasons.pop(ended.pid, None)
+        self._waiting[ended.pid] = ended
+        if reason and reason.text:
+            self._finish(ended, reason)
+        elif len(self._waiting) > ENDED_MAX:
+            self._finish(next(iter(self._waiting.values())), None)
+
+    def expire(self, clock_ms: int, now_ms: int) -> None:
+        """Let go what waited long enough: by the clock of sshd's lines, or by wall time (0: those lines lag behind)."""
+        for ended in list(self._waiting.values()):
+            if now_ms and not ended.noted_ms:
+                ended.noted_ms = now_ms
+            if clock_ms - ended.end_ms > REASON_DELAY_MS or (now_ms and now_ms - ended.noted_ms > REASON_DELAY_MS):
+                self._finish(ended, None)
+
+    def flush(self) -> None:
+        """No line comes any more."""
+        for ended in list(self._waiting.values()):
+            self._finish(ended, None)
+
+    def dump(self) -> EndsState:
+        """For the checkpoint; take() first."""
+        return EndsState(list(self._waiting.values()), self._unopened)
+
+    def load(self, state: EndsState) -> None:
+        """Go on from a dump()."""
+        for ended in state.ended:
+            ended.noted_ms = 0
+            self._waiting[ended.pid] = ended
+        for pid, login in state.unopened.items():
+            self._unopened[pid] = login
+            if connection := _connection(login.source):
+                self._pids[connection] = pid
+
+    def _finish(self, ended: Ended, reason: Reason | None) -> None:
+        del self._waiting[ended.pid]
+        if reason:
+            ended.extra.reason = reason.text
+        self._ready.append(ended)
+
+    def _end_unopened(self, pid: int, reason: Reason) -> None:
+        login = self._unopened.pop(pid)
+        self._forget(login.source)
+        extra = events.LogoutExtra(max(reason.time_ms - login.time_ms, 0), reason=reason.text or msgspec.UNSET)
+        self._ready.append(Ended(pid, reason.time_ms, 0, login.audit_id, "sshd", extra, login.source, login.subjects))
+
+    def _forget(self, source: Raw) -> None:
+        self._pids.pop(_connection(source), None)
+
+
+def _connection(source: Raw) -> str:
+    """ "ADDRESS PORT" of a source that has both, else ""."""
+    decoded = msgspec.json.decode(source, type=events.Source)
+    port = decoded.extra.port if decoded.extra else events.UNKNOWN
+    return "" if events.UNKNOWN in (decoded.value, port) else f"{decoded.value} {port}"
+
+
+def _keep(table: dict[Any, Any], key: Any, value: Any, limit: int) -> None:
+    """Put in as the newest; past the limit the oldest goes."""
+    table.pop(key, None)
+    table[key] = value
+    if len(table) > limit:
+        del table[next(iter(table))]
