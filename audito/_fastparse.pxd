@@ -109,6 +109,7 @@ cdef class AuditStream:
     cdef readonly uint64_t offset           # stream offset of the next byte
     cdef NodeClock clocks[NODE_CLOCKS]
     cdef readonly uint64_t clock_ms         # record time of the node of the last record
+    cdef readonly uint64_t top_ms           # greatest record time of all
     cdef uint64_t inflight_bytes
     cdef uint64_t due_ms                    # no flight times out before; a look at them is due when a clock passes it
     cdef uint64_t now_ms                    # wall clock of the last tick, 0: none yet
@@ -120,6 +121,9 @@ cdef class AuditStream:
     cdef uint32_t stamp_len                 # 0: none
     cdef int32_t stamp_flight               # whose it is; -1: of an ignored event
     cdef Py_ssize_t ses_hint                # where in the last kernel record ` ses=` stood
+    cdef set again                          # (node, ts_ms, seq) of the events that a checkpoint left open; None …
+    cdef uint64_t again_until               # … once the input was read again to this offset, which it had come to …
+    cdef uint64_t again_ms                  # … with record time at this
     cdef Event *free_events
     cdef uint32_t free_event_count
     # Counters, monotonic
@@ -139,6 +143,7 @@ cdef class AuditStream:
     cdef void remember_stamp(self, Span line, Header *header, int32_t flight) noexcept nogil
     cdef int reject_line(self, const uint8_t *line, Py_ssize_t length, int code) except -1
     cdef int take_record(self, Span line, Header *header) except -1
+    cdef bint is_over(self, Header *header) except -1
     cdef int32_t decide(self, Span line, Header *header, uint16_t type, uint8_t flags, int32_t flight) except -3
     cdef int tell(self, Span line, Header *header, Span body) except -1
     cdef int32_t open_by_start(self, Span body, Header *header, uint32_t ses) except -2

@@ -41,6 +41,8 @@ class AuditStream:
     """Stream offset of the next byte."""
     clock_ms: int
     """Record time of the last record, 0 before the first."""
+    top_ms: int
+    """The greatest record time of all, believable or not."""
     lines: int
     blank_lines: int
     records: int
@@ -92,3 +94,12 @@ class AuditStream:
         """The session is known now: its held events go to the sink. ``correlation``: index of events.CORRELATIONS."""
     def rebase(self, offset: int) -> None:
         """Count offsets from here on; before the first byte only. Errors: ValueError."""
+    taken: int
+    """Offset behind the last whole line."""
+    def open_events(self) -> list[tuple[int, int, int]]:
+        """(node, record time in ms, serial) of the events that are in flight or held."""
+    def read_again(self, open_events: Iterable[tuple[int, int, int]], until: int, clock_ms: int) -> None:
+        """Go on for a stream that came to the offset ``until`` and left these open: all others before it are over.
+
+        ``clock_ms``: its greatest record time; a later event is new.
+        """

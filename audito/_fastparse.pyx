@@ -446,6 +446,7 @@ cdef class AuditStream:
         cdef Done *done
         self.records += 1
         self.clock_ms = self.move_clock(header)
+        self.top_ms = max(self.top_ms, header.ts_ms)
         if self.clock_ms > self.due_ms:
             self.time_out()
         flight = self.flight_of(header)
@@ -456,7 +457,7 @@ cdef class AuditStream:
                     if done.kept and type != TYPE_EOE:
                         self.events_late += 1
                     return 0
-            if type == TYPE_EOE:
+            if type == TYPE_EOE or (self.again is not None and self.is_over(header)):
                 return 0                    # of an event that is over
             if self.free_flight < 0:
                 self.force_oldest()         # before a session is looked up: it may close that one
@@ -470,6 +471,14 @@ cdef class AuditStream:
         if self.flights[flight].keep and not flags & TYPE_SINGLE:
             self.remember_stamp(line, header, flight)
         return self.append(flight, line, header, type, flags)
+
+    cdef bint is_over(self, Header *header) except -1:
+        # Whether an event that is read again was written, or let go, before the checkpoint. One that the record time
+        # of that moment does not cover cannot have been, whatever a source gives for what it gave before.
+        if self.line_offset >= self.again_until:
+            self.again = None
+            return False
+        return header.ts_ms <= self.again_ms and (header.node, header.ts_ms, header.seq) not in self.again
 
     cdef int32_t decide(self, Span line, Header *header, uint16_t type, uint8_t flags, int32_t flight) except -3:
         # A record that may say whose session its event belongs to. Ours: the flight, opened and kept.
@@ -998,6 +1007,24 @@ cdef class AuditStream:
         if self.lines or self.carried:
             raise ValueError("a stream that was fed has its offsets")
         self.offset = self.line_offset = offset
+
+    @property
+    def taken(self):
+        return self.line_offset if self.carried or self.skipping else self.offset
+
+    def open_events(self):
+        cdef int32_t flight = self.oldest
+        cdef list found = self.sessions.held_stamps()
+        while flight >= 0:
+            found.append((self.flights[flight].event.node, self.flights[flight].event.ts_ms,
+                          self.flights[flight].event.seq))
+            flight = self.flights[flight].newer
+        return found
+
+    def read_again(self, open_events, uint64_t until, uint64_t clock_ms):
+        self.again = set(open_events)
+        self.again_until = until
+        self.again_ms = clock_ms
 
     @property
     def oldest_inflight(self):

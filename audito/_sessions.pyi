@@ -47,6 +47,8 @@ class Sessions:
         ses, node, pid, open_ms, seen_ms, born_ms, state, ended, proven, waiting, generation, actions, failures,
         commands, correlation (an index of events.CORRELATIONS).
         """
+    def held_stamps(self) -> list[tuple[int, int, int]]:
+        """(node, record time in ms, serial) of the events that wait for a login line."""
     def held_lines(self, slot: int, record_type: int) -> list[bytes]:
         """Lines of this record type among the events that the session holds."""
     def dump(self) -> list[tuple[int, ...]]:

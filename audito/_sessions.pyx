@@ -367,6 +367,18 @@ cdef class Sessions:
     def overheld(self):
         return self.held_events >= 2 * HELD_EVENTS_MAX or self.held_bytes >= HELD_BYTES_MAX + HELD_BYTES_SLACK
 
+    def held_stamps(self):
+        cdef int32_t slot = self.heads[LIST_WAITING]
+        cdef Event *event
+        cdef list found = []
+        while slot >= 0:
+            event = self.slots[slot].held_head
+            while event is not NULL:
+                found.append((event.node, event.ts_ms, event.seq))
+                event = event.next
+            slot = self.slots[slot].next
+        return found
+
     def held_lines(self, int32_t slot, int record_type):
         cdef Event *event = self.checked(slot).held_head
         cdef Record *record

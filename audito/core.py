@@ -106,6 +106,18 @@ class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
     correlation: Annotated[int, Meta(ge=0, lt=len(events.CORRELATIONS))]
 
 
+class Again(Struct):
+    """Of the audit input that is read again after a restart, what was open.
+
+    ``bytes``: how much of it there is; ``clock_ms``: record time at its end; ``open``: (node, time in ms, serial) of
+    the events in it that were not whole or not decided. All others in it are over.
+    """
+
+    bytes: Annotated[int, Meta(ge=0, le=2**62)]
+    clock_ms: TimeMs
+    open: list[tuple[U32, TimeMs, U32]]
+
+
 class CoreState(Struct):
     """What the core remembers across a restart. ``identities``: slot to source and subjects, as JSON."""
 
@@ -114,6 +126,7 @@ class CoreState(Struct):
     pending: list[PendingLogin]
     sshd_clock_ms: int
     ends: EndsState
+    again: Again
 
 
 class Core:
@@ -528,7 +541,10 @@ class Core:
         return self._sessions.held_full
 
     def dump(self) -> bytes:
-        """Sessions and waiting logins, for the checkpoint. What is in flight or held is read again from the input."""
+        """Sessions and waiting logins, for the checkpoint; take() first.
+
+        What is in flight or held is read again from the input, and told apart from what was over by its stamp.
+        """
         rows = [SessionRow(*row) for row in self._sessions.dump()]
         identities = {
             row.slot: (Raw(identity[0]), Raw(identity[1]))
@@ -536,7 +552,9 @@ class Core:
             if row.state >= STATE_BOUND and (identity := self._sessions.identity(row.slot)) is not None
         }
         pending = [login for login in self._pending_order if not login.settled]
-        return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms, self._ends.dump()))
+        audit = self._audit
+        again = Again(audit.taken - audit.resolved, audit.top_ms, audit.open_events())
+        return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms, self._ends.dump(), again))
 
     def load(self, state: bytes, audit_base: int, sshd_base: int) -> None:
         """Go on from a dump(), before any input; the bases are the offsets that the streams go on from.
@@ -562,6 +580,7 @@ class Core:
             if not row.ended and row.slot in saved.identities:
                 self._ends.login(row.pid, saved.identities[row.slot][0])
         self._ends.load(saved.ends)
+        self._audit.read_again(saved.again.open, audit_base + saved.again.bytes, saved.again.clock_ms)
         self._sshd_clock_ms = saved.sshd_clock_ms
         for login in saved.pending:
             self._wait(login)

@@ -59,6 +59,9 @@ TURN_BYTES_MAX = 2 << 20
 CHECKPOINT_MS = 2_000
 """Between two checkpoints while something changes: what a crash makes us read again, against an fsync each."""
 
+SETTLE_SLACK_MS = 60_000
+"""How much longer than a session waits for its login line what was written before a kill may come again."""
+
 DRAIN_MS_MAX = 1_000
 STOP_MS_MAX = 4_000
 EXIT_MS_MAX = 4_700
@@ -124,6 +127,7 @@ class Daemon:
         self._saved_ms = 0
         self._save_due_ms = 0
         self._look_due_ms = 0
+        self._settled_ms = 0
         self._turn_handle: asyncio.Handle | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
         self._stop_signal = 0
@@ -137,8 +141,10 @@ class Daemon:
     def open(self) -> None:
         """Open all that needs root, then give root up. Errors: AuditoError for what no waiting can help."""
         self._catch_signals()
-        self._open_state()
+        state = self._open_state()
         self.output.open()
+        if state is not None:
+            self.output.go_on(state.output, state.pending)
         self.audit.look()  # what it finds in the checkpoint decides where the sshd source begins
         for feed in self.feeds:
             feed.open()
@@ -148,7 +154,7 @@ class Daemon:
                 create_for(self.config.output.reject_log, self.user)
             privileges.drop(self.user)
 
-    def _open_state(self) -> None:
+    def _open_state(self) -> checkpoint.State | None:
         """Lock the state directory and take up what is in it; without one the daemon runs, and forgets."""
         directory = self.config.state.directory
         uid, gid = (self.user.uid, self.user.gid) if self.user else (-1, -1)
@@ -157,20 +163,20 @@ class Daemon:
         except StateError as exc:
             self._state_failed(exc)
             log.warning("running without a state directory: a restart will start anew")
-            return
+            return None
         state = checkpoint.load(directory, self._state_failed, uid)
         if state is None:
-            return
+            return None
         self._positions.update(state.sources)
-        self.output.keep(state.pending)
         if state.boot_id != self.settings.boot_id:
             log.info("the state is of another boot: sessions start anew, inputs go on where they were")
-            return
+            return state
         try:
             self.core.load(state.core, 0, 0)
         except (AuditoError, msgspec.MsgspecError, ValueError) as exc:
             self._state_failed(StateError(f"sessions in the state cannot be used, starting anew: {exc}"))
             self.core = self._new_core()
+        return state
 
     def _new_feed(self, stream: Stream, find: Callable[[], Source]) -> Feed:
         return Feed(stream, find, self._on_readable, self.health, self.complaints, self._positions)
@@ -223,6 +229,8 @@ class Daemon:
         self.health.beat(monotonic_ms())
         if self.config.audit_check.enabled:
             self.health.audit_log = AuditLogAge(threshold_s=self.config.audit_check.modified_threshold_s)
+        self._save()  # what is read from here on is read again after a kill: from where, has to be known before
+        self._settled_ms = monotonic_ms() + self.settings.join_window_ms + SETTLE_SLACK_MS
         self.output.start()
         self._tick()
         if self._stop_signal:
@@ -278,6 +286,9 @@ class Daemon:
             self.rejects.flush(tick=True)
         self._serve_http()
         self._look_at_audit_log()
+        if self._settled_ms and monotonic_ms() > self._settled_ms:
+            self._settled_ms = 0
+            self.output.settle()
         self._save_when_due()
 
     def _on_readable(self, feed: Feed) -> None:

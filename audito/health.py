@@ -52,6 +52,7 @@ HELP = {
     "audit_read_bytes": "Bytes read from the audit source.",
     "sshd_read_bytes": "Bytes read from the sshd source.",
     "output_bytes": "Bytes that the output took.",
+    "output_repeated": "Events that came again after a kill and were in the output already.",
     "output_pending_bytes_now": "Bytes that the output does not take; the sources are paused meanwhile.",
     "output_blocked_ms": "Milliseconds in which the output did not take what was offered.",
     "checkpoints": "Checkpoints written.",

@@ -13,6 +13,7 @@ from audito.errors import SinkError
 from audito.health import Health
 from audito.sinks import Sink
 from audito.watch import Complaints, Watch, monotonic_ms
+from audito.written import Written
 
 TAKES_NOTHING = "takes no events now: full, or nobody reads it"
 
@@ -42,6 +43,8 @@ class Output:
         self._timer: asyncio.TimerHandle | None = None
         self._retry_ms = OUTPUT_RETRY_MS[0]
         self._blocked_ms = 0  # since when, 0: it is not
+        self._written = Written()
+        self._before: dict[str, Any] = {}
         health.set_state("output", "not open yet")
 
     @property
@@ -66,9 +69,23 @@ class Output:
         start = self._data.rfind(b"\n", 0, self._done) + 1
         return b"\n" * (start < self._done) + self._data[start:]
 
-    def keep(self, data: bytes) -> None:
-        """Take up what a process before this one could not write; start() offers it first."""
-        self._data += data
+    def go_on(self, position: dict[str, Any], pending: bytes) -> None:
+        """Go on from a checkpoint: what a process before this one wrote after it is not written again.
+
+        ``position``: what position() gave; ``pending``: what it could not write; start() offers it first. The sink is
+        open, or there is nothing to go on from.
+        """
+        if self.opened and position:
+            self._before = position
+            try:
+                self._written.add(self.sink.since(position))
+            except (SinkError, OSError) as exc:
+                self._failed(exc)
+        self._data = self._written.new(pending)
+
+    def settle(self) -> None:
+        """What a process before this one wrote has come again by now, if it ever does."""
+        self._written.forget()
 
     def start(self) -> None:
         """The loop runs: write what was kept."""
@@ -76,7 +93,13 @@ class Output:
             self._push()
 
     def position(self) -> dict[str, Any]:
-        """For the checkpoint: what of the output is durable."""
+        """For the checkpoint: what of the output is durable, up to where it is the work of its input.
+
+        While events may come again that the process before this one wrote, that is where it had been: a kill now
+        means that they come again after the next start.
+        """
+        if self._written:
+            return self._before
         return self.sink.position() if self.opened else {}
 
     def open(self) -> None:
@@ -85,6 +108,10 @@ class Output:
 
     def offer(self, data: bytes) -> None:
         """Write, now or later."""
+        if self._written:
+            new = self._written.new(data)
+            self._health.counters["output_repeated"] += data.count(b"\n") - new.count(b"\n")
+            data = new
         if not data:
             return
         if self._data:

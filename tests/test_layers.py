@@ -24,7 +24,7 @@ FLOORS = (
     ("core",),
     ("sources", "sinks"),
     ("config",),
-    ("watch",),
+    ("watch", "written"),
     ("feed", "output", "http"),
     ("daemon", "doctor"),
     ("cli",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 
@@ -27,6 +28,12 @@ class Sink(Protocol):
 
     def position(self) -> dict[str, Any]:
         """What of the output is durable, for the checkpoint: {"path", "inode", "length"} for a regular file."""
+
+    def since(self, position: dict[str, Any]) -> Iterator[bytes]:
+        """What was written behind a position() of the process before, in chunks of whole lines, where it can be read.
+
+        Errors: SinkError.
+        """
 
     def sync(self) -> None:
         """Make what was taken durable, where that means something."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import glob
 import logging
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ CREATE_TRIES_MAX = 8
 """A file that is there, gone, and there again is being rotated; more often than this, somebody plays with us."""
 
 TAIL_BLOCK_BYTES = 64 << 10
+READ_BYTES = 1 << 20
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN})
 """The disk takes nothing now and may later: a state. EFBIG: the limit on file sizes, until the file is rotated."""
@@ -123,6 +126,28 @@ class FileSink:
         """As the protocol has it: ``length`` is what the last sync() covered."""
         dev, inode = self._id
         return {"path": str(self._path), "dev": dev, "inode": inode, "length": self._durable}
+
+    def since(self, position: dict[str, Any]) -> Iterator[bytes]:
+        """As the protocol has it. A file that was rotated away meanwhile is looked for beside the new one."""
+        if self._fd < 0 or not position:
+            return
+        old = (position.get("dev"), position.get("inode"))
+        length = position.get("length", 0)
+        try:
+            if old == self._id:
+                yield from _lines_of(self._fd, length)
+                return
+            for path in sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}*")):
+                status = path.lstat()
+                if (status.st_dev, status.st_ino) == old and stat.S_ISREG(status.st_mode):
+                    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                    try:
+                        yield from _lines_of(fd, length)
+                    finally:
+                        os.close(fd)
+            yield from _lines_of(self._fd, 0)
+        except OSError as exc:
+            raise self._error(exc) from exc
 
     def sync(self) -> None:
         """Make what was taken durable. Errors: SinkError, now and ever after.
@@ -281,3 +306,12 @@ class FileSink:
 
 
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def _lines_of(fd: int, start: int) -> Iterator[bytes]:
+    """The whole lines of a file from an offset on. Errors: OSError."""
+    rest = b""
+    while chunk := os.pread(fd, READ_BYTES, start):
+        start += len(chunk)
+        whole, newline, rest = (rest + chunk).rpartition(b"\n")
+        yield whole + newline

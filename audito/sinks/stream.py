@@ -14,6 +14,7 @@ import select
 import socket
 import stat
 import termios
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,11 @@ class StreamSink:
 
     def position(self) -> dict[str, Any]:
         return {"path": str(self._path)}
+
+    def since(self, position: dict[str, Any]) -> Iterator[bytes]:
+        """A pipe keeps nothing."""
+        del position
+        return iter(())
 
     def sync(self) -> None:
         """Nothing to do: a pipe keeps nothing."""
@@ -308,6 +314,11 @@ class StdoutSink:
 
     def position(self) -> dict[str, Any]:
         return {"path": "-"}
+
+    def since(self, position: dict[str, Any]) -> Iterator[bytes]:
+        """Standard output is somebody else's: it is not read."""
+        del position
+        return iter(())
 
     def sync(self) -> None:
         if self._regular and self._fd >= 0:
