@@ -17,7 +17,7 @@ FLOORS = (
     ("errors", "tables", "text"),
     ("_scan",),
     ("_fastparse", "_sshd", "events"),
-    ("_normalise",),
+    ("_normalise", "_logins"),
     ("normalise", "logins", "checkpoint", "health", "privileges"),
     ("core",),
     ("sources", "sinks"),
@@ -41,7 +41,7 @@ MEMBER_LISTS = ("__init__", "all")
 
 # Sources know bytes and files and never events; sinks see bytes only.
 BYTES_ONLY = ("sources", "sinks")
-EVENT_ROOMS = ("events", "_fastparse", "_sshd", "_normalise", "normalise", "logins", "core")
+EVENT_ROOMS = ("events", "_fastparse", "_sshd", "_normalise", "_logins", "normalise", "logins", "core")
 
 # What makes tasks, timers or threads.
 SCHEDULERS = ("asyncio", "uvloop", "threading", "sched", "concurrent", "multiprocessing")
