@@ -326,9 +326,11 @@ def test_what_is_kept_of_one_line_says_nothing_of_another() -> None:
                     line = line.replace(example.fields[name], text, 1)
             if row.yields != "note" and example.fields.get("verb") != "Partial":  # those join with what comes
                 lines += [f"{pid} {line}\n" for pid in (7, 8, 1_000_007)]
-    lines += [f"7 Failed {method} for root from 10.0.0.7 port 1 ssh2\n" for method in ("a", "b", "m" * 41, "m" * 42)]
     lines += [f"{n % 3} Invalid user u{n} from 10.0.{n % 256}.1 port {n}\n" for n in range(1, 600)]
     rng.shuffle(lines)
+    for method in ("m" * 40, "m" * 41, "m" * 42, *(f"m{n}" for n in range(300))):
+        for verb, invalid in (("Failed", ""), ("Failed", "invalid user "), ("Accepted", "")):
+            lines.append(f"7 {verb} {method} for {invalid}root from 10.0.0.7 port 1 ssh2\n")
     alone = [fact for line in lines for fact in told(read(line))]
     reader = logins()
     for _ in range(2):
