@@ -7,19 +7,17 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from audito._scan cimport Span, digits, hex_digit, span_of
+from audito._scan cimport Span, digits, hex_digit, load8, span_of
 
 cdef enum:
     LINE_BYTES_MAX = 8192       # sshd's own limit is 500 for syslog, 1,024 for -E; envelopes come on top
     JSON_BYTES_MAX = 65536      # a journal entry as JSON has some 30 fields around its message
     FIELDS_MAX = 16             # of a row; tables/sshd.py checks it
-    HEAD_COUNT = 7              # entries of a result before its fields
-    MEANING_MAX = 32            # fields that logins.py asks for, all rows together
+    HEAD_WORDS = 4              # of eight bytes: as much of a message's beginning is looked at before it is read
     FREE_MAX = 4                # free fields of a row; likewise
     ADDR_BYTES_MAX = 64         # 39 for IPv6, with an interface's name of 15, fits
     REPEAT_MAX = 1024           # events for one "message repeated N times"; more are counted, not written
     SAMPLES_MAX = 64            # lines not read that one scan hands over when nobody asked for all of them
-    SEEN_SLOTS = 256            # ids given last, to tell equal lines of one moment apart; a power of two
     MESSAGE_BYTES = 500         # log.c's "%.500s": a message of this length may have been longer
     STDERR_BYTES_MIN = 1000     # sshd -E cuts at a buffer of 1,024 instead
     BUCKETS = 256               # of the index by a message's first four bytes; a power of two
@@ -89,8 +87,18 @@ cdef struct Segment:
     int32_t count
 
 
+# A message at a glance. Bytes below 64 are blanks, digits and all signs but @ [ \ ] ^ _ ` { | } ~.
+cdef struct Glance:
+    uint64_t head[HEAD_WORDS]   # its first bytes, 0 past its end
+    uint64_t signs              # a bit for each byte below 64 that is in it
+
+
 # One reading of a row: segment, free field, segment, …, segment.
 cdef struct Variant:
+    Variant *next               # in its bucket, in the order of the rows
+    uint64_t signs              # of its literals: what a message must have that it reads whole
+    uint64_t head[HEAD_WORDS]   # the first bytes of its first literal …
+    uint64_t head_mask[HEAD_WORDS]  # … and where there are some, 0xFF for each
     uint16_t row
     uint8_t known               # a bit for each free field that is no peer's to choose: it ends at the first place
     uint8_t cut
@@ -98,7 +106,6 @@ cdef struct Variant:
     int32_t free_count
     int8_t free[FREE_MAX]
     Segment segments[FREE_MAX + 1]
-    Variant *next               # in its bucket, in the order of the rows
 
 
 # A line as one variant reads it. A span means something where its bit of `read` is set.
@@ -119,34 +126,6 @@ cdef struct Entry:
     uint8_t flags
     bint rsyslog                # rsyslog was on its way, and escaped control bytes
     bint twice                  # the unprivileged child wrote it, and the monitor once more: sshd's escapes stand twice
-
-
-cdef struct Seen:
-    uint64_t hash
-    uint32_t count
-
-
-cdef extern from *:
-    """
-    static const uint64_t BLAKE2_IV[8] = {
-        0x6a09e667f3bcc908u, 0xbb67ae8584caa73bu, 0x3c6ef372fe94f82bu, 0xa54ff53a5f1d36f1u,
-        0x510e527fade682d1u, 0x9b05688c2b3e6c1fu, 0x1f83d9abfb41bd6bu, 0x5be0cd19137e2179u,
-    };
-    static const uint8_t BLAKE2_SIGMA[160] = {
-        0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
-        14, 10, 4, 8, 9, 15, 13, 6, 1, 12, 0, 2, 11, 7, 5, 3,
-        11, 8, 12, 0, 5, 2, 15, 13, 10, 14, 3, 6, 7, 1, 9, 4,
-        7, 9, 3, 1, 13, 12, 11, 14, 2, 6, 5, 10, 4, 0, 15, 8,
-        9, 0, 5, 7, 2, 4, 10, 15, 14, 1, 11, 12, 6, 8, 3, 13,
-        2, 12, 6, 10, 0, 11, 8, 3, 4, 13, 7, 5, 15, 14, 1, 9,
-        12, 5, 1, 15, 14, 13, 4, 10, 0, 7, 6, 3, 9, 2, 8, 11,
-        13, 11, 7, 14, 12, 1, 3, 9, 5, 0, 15, 4, 8, 6, 2, 10,
-        6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5,
-        10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0,
-    };
-    """
-    const uint64_t BLAKE2_IV[8]
-    const uint8_t BLAKE2_SIGMA[160]
 
 
 # Bit KIND of CLASS[byte]: the byte may stand in a field of that kind.
@@ -285,71 +264,6 @@ cdef inline int64_t days_from_civil(int64_t y, int64_t m, int64_t d) noexcept no
     yoe = y - era * 400
     doy = (153 * (m + (-3 if m > 2 else 9)) + 2) // 5 + d - 1
     return era * 146097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719468
-
-
-cdef inline int64_t floor_div(int64_t a, int64_t b) noexcept nogil:
-    # Towards minus infinity, for b > 0: times before 1970 have days, too.
-    return a // b - (a % b < 0)
-
-
-cdef inline void write_digits(uint8_t *out, int64_t value, int count) noexcept nogil:
-    # The last `count` digits of a number that is not negative.
-    while count:
-        count -= 1
-        out[count] = <uint8_t>(c'0' + value % 10)
-        value //= 10
-
-
-cdef inline Py_ssize_t write_time(uint8_t *out, int64_t time_us, int digit_count) noexcept nogil:
-    # 2023-03-17T13:37:01.952459Z with `digit_count` digits of its fraction; returns the length, 27 at most.
-    # The inverse of days_from_civil(): years of 400 years' cycles begin in March.
-    cdef int64_t seconds = floor_div(time_us, 1000000)
-    cdef int64_t fraction = time_us - seconds * 1000000
-    cdef int64_t days = floor_div(seconds, 86400)
-    cdef int64_t era, doe, yoe, doy, mp, month
-    seconds -= days * 86400
-    days += 719468
-    era = floor_div(days, 146097)
-    doe = days - era * 146097
-    yoe = (doe - doe // 1460 + doe // 36524 - doe // 146096) // 365
-    doy = doe - (365 * yoe + yoe // 4 - yoe // 100)
-    mp = (5 * doy + 2) // 153
-    month = mp + 3 if mp < 10 else mp - 9
-    memcpy(out, b"YYYY-MM-DDTHH:MM:SS.ffffff", 26)
-    write_digits(out, yoe + era * 400 + (month <= 2), 4)
-    write_digits(out + 5, month, 2)
-    write_digits(out + 8, doy - (153 * mp + 2) // 5 + 1, 2)
-    write_digits(out + 11, seconds // 3600, 2)
-    write_digits(out + 14, seconds // 60 % 60, 2)
-    write_digits(out + 17, seconds % 60, 2)
-    write_digits(out + 20, fraction, 6)
-    if digit_count:
-        out[20 + digit_count] = c'Z'
-        return 21 + digit_count
-    out[19] = c'Z'
-    return 20
-
-
-cdef inline Py_ssize_t write_int(uint8_t *out, int64_t value) noexcept nogil:
-    # Decimal text of a number; returns its length, 20 at most.
-    cdef uint8_t reverse[20]
-    cdef uint64_t rest = <uint64_t>(-value) if value < 0 else <uint64_t>value
-    cdef Py_ssize_t n = 0
-    cdef Py_ssize_t start = 0
-    if value < 0:
-        out[0] = c'-'
-        start = 1
-    while True:
-        reverse[n] = <uint8_t>(c'0' + rest % 10)
-        rest //= 10
-        n += 1
-        if not rest:
-            break
-    while n:
-        n -= 1
-        out[start] = reverse[n]
-        start += 1
-    return start
 
 
 cdef inline bint read_byte(const uint8_t **cursor, const uint8_t *end, uint8_t c) noexcept nogil:
@@ -514,65 +428,35 @@ cdef inline Py_ssize_t undo_vis(const uint8_t *p, const uint8_t *end, uint8_t *o
     return n
 
 
-# BLAKE2b of 16 bytes without a key (RFC 7693), for ids: one block holds a usual line, where SHA-1 takes two slow ones.
-
-cdef inline uint64_t rotr(uint64_t x, int n) noexcept nogil:
-    return (x >> n) | (x << (64 - n))
-
-
-cdef inline void blake2_mix(uint64_t *v, int a, int b, int c, int d, uint64_t x, uint64_t y) noexcept nogil:
-    v[a] += v[b] + x
-    v[d] = rotr(v[d] ^ v[a], 32)
-    v[c] += v[d]
-    v[b] = rotr(v[b] ^ v[c], 24)
-    v[a] += v[b] + y
-    v[d] = rotr(v[d] ^ v[a], 16)
-    v[c] += v[d]
-    v[b] = rotr(v[b] ^ v[c], 63)
+cdef extern from *:
+    """
+    #include <string.h>
+    static inline PyObject *ascii_str(const unsigned char *p, Py_ssize_t n) {
+        PyObject *s = PyUnicode_New(n, 127);
+        if (s != NULL) memcpy(PyUnicode_1BYTE_DATA(s), p, (size_t)n);
+        return s;
+    }
+    """
+    str ascii_str(const uint8_t *p, Py_ssize_t n)
 
 
-cdef inline void blake2_block(uint64_t *h, const uint8_t *p, uint64_t count, bint last) noexcept nogil:
-    # 128 bytes at p; count: how many bytes of the message there are with these. Little-endian, as all we build for is.
-    cdef uint64_t v[16]
-    cdef uint64_t m[16]
-    cdef const uint8_t *s
-    cdef int i
-    memcpy(m, p, 128)
-    for i in range(8):
-        v[i] = h[i]
-        v[i + 8] = BLAKE2_IV[i]
-    v[12] ^= count
-    if last:
-        v[14] = ~v[14]
-    for i in range(12):
-        s = BLAKE2_SIGMA + 16 * (i if i < 10 else i - 10)
-        blake2_mix(v, 0, 4, 8, 12, m[s[0]], m[s[1]])
-        blake2_mix(v, 1, 5, 9, 13, m[s[2]], m[s[3]])
-        blake2_mix(v, 2, 6, 10, 14, m[s[4]], m[s[5]])
-        blake2_mix(v, 3, 7, 11, 15, m[s[6]], m[s[7]])
-        blake2_mix(v, 0, 5, 10, 15, m[s[8]], m[s[9]])
-        blake2_mix(v, 1, 6, 11, 12, m[s[10]], m[s[11]])
-        blake2_mix(v, 2, 7, 8, 13, m[s[12]], m[s[13]])
-        blake2_mix(v, 3, 4, 9, 14, m[s[14]], m[s[15]])
-    for i in range(8):
-        h[i] ^= v[i] ^ v[i + 8]
+cdef inline bint is_plain(Span s, bint rsyslog) noexcept nogil:
+    # ASCII in which nothing can be an escape: the text is the bytes.
+    cdef Py_ssize_t i
+    for i in range(s.len):
+        if s.ptr[i] >= 0x80 or s.ptr[i] == c'\\' or (rsyslog and s.ptr[i] == c'#'):
+            return False
+    return True
 
 
-cdef inline void blake2(const uint8_t *p, Py_ssize_t n, uint8_t *digest) noexcept nogil:
-    cdef uint64_t h[8]
-    cdef uint8_t tail[128]
-    cdef uint64_t count = 0
-    memcpy(h, BLAKE2_IV, 64)
-    h[0] ^= 0x01010010u  # depth 1, fanout 1, no key, 16 bytes
-    while n > 128:
-        count += 128
-        blake2_block(h, p, count, False)
-        p += 128
-        n -= 128
-    memset(tail, 0, sizeof(tail))
-    memcpy(tail, p, <size_t>n)
-    blake2_block(h, tail, count + <uint64_t>n, True)
-    memcpy(digest, h, 16)
+# The text of a span that was read: without loss, and with what was escaped on the way undone. vis: by sshd's log.c.
+cdef str text_of(Span s, const Entry *entry, bint vis)
+
+
+# What lines that a row knows are given to. Entry and match are the scanner's: borrowed until the call returns.
+cdef class LineSink:
+    cdef int take_line(self, Entry *entry, Match *match, uint32_t repeat) except -1
+    cdef int take_forged(self, Entry *entry) except -1     # a journal entry that is not sshd's own: it has no message
 
 
 cdef class Scanner:
@@ -580,13 +464,10 @@ cdef class Scanner:
     cdef tuple _row_fields      # names of each row's fields
     cdef list _words            # by variant: what each field of the row is where the variant alone says it
     cdef list _literals         # owns the bytes that Step.text points to
-    cdef bytes _wanted          # by row: 1 where more than its number is wanted
     cdef bytes _vis             # by row: 1 where sshd's own escapes are to be undone
-    cdef int32_t _meaning       # fields that a result has, in this order …
-    cdef int8_t *_places        # … and where each row has them, -1 for not at all; MEANING_MAX a row
+    cdef LineSink _sink
     cdef object _minute         # (month, day, hour, minute, now_us) -> µs since the epoch, or -1
     cdef object _entry          # a journal entry's JSON -> (time_us, pid, trusted, message), or None
-    cdef uint8_t _namespace[16]
     cdef bint _keep_all         # hand over every line not read, not only samples
     cdef Variant *_variants
     cdef Step *_steps
@@ -603,17 +484,10 @@ cdef class Scanner:
     cdef int _form              # what FORM_AUTO turned out to be
     cdef bint _enveloped        # a syslog line with time and tag came: bare ones are none of sshd's any more
     cdef bytes _message         # owns the message of the journal entry at hand
-    cdef uint8_t *_scratch      # what an id is made from
-    cdef Seen _seen[SEEN_SLOTS]
     cdef int64_t _minute_key
     cdef int64_t _minute_us
-    cdef int64_t _logged_us
-    cdef int _logged_digits
-    cdef str _logged
-
-    # What one scan gives
-    cdef list _out
     cdef list _rejected
+    cdef Match _matches[2]      # the best reading of the line at hand, and room for the next
 
     # Counters, monotonic
     cdef uint64_t _lines
@@ -635,9 +509,5 @@ cdef class Scanner:
     ) except -1
     cdef int _read_json(self, Span line, Entry *entry) except -100
     cdef int _scan_entry(self, Entry *entry) except -1000
-    cdef bint _match(self, Span message, bint cut, Match *best) noexcept
-    cdef object _result(self, Entry *entry, Match *match, uint32_t repeat)
-    cdef object _field(self, Entry *entry, Match *match, int field)
-    cdef str _logged_at(self, int64_t time_us, int digit_count)
-    cdef str _audit_id(self, Entry *entry)
+    cdef Match *_match(self, Span message, bint cut) noexcept
     cdef int _reject(self, Span line, Span message, int code) except -1

@@ -10,45 +10,33 @@ FORMATS: tuple[str, ...]
 """Formats of lines, in the order of the numbers that scan() takes."""
 REJECTS: tuple[str, ...]
 """Why a line gave nothing, as take_rejected() and counters() name it."""
-HEAD: int
-"""Entries of a result before its fields."""
-FORGED_ROW: int
-"""The row of a result for a journal entry that is not sshd's own."""
-TIMED: int
-TRUSTED: int
 CUT: int
 AMBIGUOUS: int
 
-def event_id(data: bytes) -> str:
-    """A UUID (version 8, BLAKE2b) made from bytes: the same ones give the same."""
+class LineSink:
+    """What lines that a row knows are given to; compiled subclasses make something of them (``_logins``)."""
 
 class Scanner:
     """Lines of sshd, told apart by a grammar of tables/sshd.py.
 
-    ``meaning``: the fields that a result has, in this order. ``namespace``: of the ids, 16 bytes. ``minute``: what
-    minute a time of RFC 3164 is: (month, day, hour, minute, now_us) -> µs since the epoch, or -1 for none.
-    ``entry``: reads a journal entry's JSON: (time_us, pid, trusted, message); "" for another program's; None for
-    no entry. ``keep_all``: keep every line that is not read, not only samples.
+    ``sink``: what they are given to. ``minute``: what minute a time of RFC 3164 is: (month, day, hour, minute, now_us)
+    -> µs since the epoch, or -1 for none. ``entry``: reads a journal entry's JSON: (time_us, pid, trusted, message);
+    "" for another program's; None for no entry. ``keep_all``: keep every line that is not read, not only samples.
     """
 
     def __init__(
         self,
         grammar: Grammar,
+        sink: LineSink,
         *,
-        meaning: tuple[str, ...],
-        namespace: bytes,
         minute: Callable[[int, int, int, int, int], int],
         entry: Callable[[bytes], tuple[int, int, bool, bytes] | str | None],
         keep_all: bool = False,
     ) -> None: ...
-    def scan(self, data: bytes | bytearray | memoryview, form: int, now_us: int) -> list[tuple[object, ...]]:
-        """Take bytes as they were read, split anywhere; one result for each line that a row knows.
+    def scan(self, data: bytes | bytearray | memoryview, form: int, now_us: int) -> None:
+        """Take bytes as they were read, split anywhere. ``now_us``: the time of lines that carry none."""
 
-        (row, pid, time_us, flags) where the row is a note, and for the others also logged_at, audit_id, repeat and
-        the fields of ``meaning``, None where the line does not say.
-        """
-
-    def finish(self, form: int, now_us: int) -> list[tuple[object, ...]]:
+    def finish(self, form: int, now_us: int) -> None:
         """The end of the input: a last line without a line end counts as one."""
 
     def read(self, message: bytes) -> tuple[int, dict[str, str], int] | None:

@@ -23,7 +23,7 @@ class _Extra(msgspec.Struct):
 
 
 class _Metadata(msgspec.Struct):
-    auditId: str = ""
+    audit_id: str = msgspec.field(default="", name="auditId")
     extra: _Extra = msgspec.field(default_factory=_Extra)
 
 
@@ -32,7 +32,7 @@ class _Head(msgspec.Struct):
 
     type: str = ""
     metadata: _Metadata = msgspec.field(default_factory=_Metadata)
-    loggedAt: str = ""
+    logged_at: str = msgspec.field(default="", name="loggedAt")
 
 
 _decoder = msgspec.json.Decoder(_Head)
@@ -85,4 +85,4 @@ def _id(line: bytes) -> int:
     if head.type not in _NAMED_BY_ID:
         return hash(line)
     extra = head.metadata.extra
-    return hash((head.type, head.metadata.auditId, head.loggedAt, extra.sequence, extra.pid))
+    return hash((head.type, head.metadata.audit_id, head.logged_at, extra.sequence, extra.pid))

@@ -15,14 +15,9 @@ STRIPPED = b"\r\n\0"
 
 
 def scanner(**more: Any) -> _sshd.Scanner:
-    """A scanner of the whole grammar that hands over nothing but row and place."""
-    settings: dict[str, Any] = {
-        "meaning": (),
-        "namespace": bytes(16),
-        "minute": lambda *_: -1,
-        "entry": lambda _: None,
-    }
-    return _sshd.Scanner(GRAMMAR, **(settings | more))
+    """A scanner of the whole grammar, for read()."""
+    settings: dict[str, Any] = {"minute": lambda *_: -1, "entry": lambda _: None}
+    return _sshd.Scanner(GRAMMAR, _sshd.LineSink(), **(settings | more))
 
 
 def logins(**more: Any) -> Logins:

@@ -18,7 +18,7 @@ FLOORS = (
     ("_scan",),
     ("_sessions",),
     ("_fastparse", "_sshd", "events"),
-    ("_normalise",),
+    ("_normalise", "_logins"),
     ("normalise", "logins", "ends", "checkpoint", "health", "privileges"),
     ("vendor",),
     ("core",),
@@ -43,7 +43,9 @@ MEMBER_LISTS = ("__init__", "all")
 
 # Sources know bytes and files and never events; sinks see bytes only.
 BYTES_ONLY = ("sources", "sinks")
-EVENT_ROOMS = ("events", "_sessions", "_fastparse", "_sshd", "_normalise", "normalise", "logins", "core")
+EVENT_ROOMS = (
+    "events", "_sessions", "_fastparse", "_sshd", "_normalise", "_logins", "normalise", "logins", "ends", "vendor", "core",
+)  # fmt: skip
 
 # What makes tasks, timers or threads.
 SCHEDULERS = ("asyncio", "uvloop", "threading", "sched", "concurrent", "multiprocessing")

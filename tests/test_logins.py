@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import threading
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
@@ -16,6 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from audito import _sshd
+from audito._logins import event_id
 from audito.events import UNKNOWN, UserLogin
 from audito.logins import PARTIALS_MAX, SHAPES_MAX, LoginRecord, Logins, shape_of
 from audito.tables.programs import EXECUTABLES
@@ -300,6 +302,39 @@ def test_u17_every_example_through_a_real_pipe(tmp_path: Path) -> None:
 
 def _all_examples() -> list[tuple[Row, Example]]:
     return [(row, example) for row in ROWS for example in row.examples]
+
+
+def told(records: list[LoginRecord]) -> list[tuple[str, dict[str, Any] | None]]:
+    """Kinds and events, all but the ids: those count equal lines of one moment."""
+    kinds = [(record.kind, record.event and facts(record.event)) for record in records]
+    for _, event in kinds:
+        if event is not None:
+            del event["metadata"]["auditId"]
+    return kinds
+
+
+def test_what_is_kept_of_one_line_says_nothing_of_another() -> None:
+    """Source, subjects and data are made once for many lines: each must be that of its own line."""
+    rng = random.Random(1)
+    lines = []
+    for row, example in _all_examples():
+        names = (example.fields.get(name, "") for name in ("user", "addr", "port"))
+        for user, addr, port in (names, ("root", "10.0.0.7", "1"), ("root", "10.0.0.7", "11"), ("x" * 60, "::7", "1")):
+            line = example.line
+            for name, text in (("user", user), ("addr", addr), ("port", port)):
+                if example.fields.get(name):
+                    line = line.replace(example.fields[name], text, 1)
+            if row.yields != "note" and example.fields.get("verb") != "Partial":  # those join with what comes
+                lines += [f"{pid} {line}\n" for pid in (7, 8, 1_000_007)]
+    lines += [f"{n % 3} Invalid user u{n} from 10.0.{n % 256}.1 port {n}\n" for n in range(1, 600)]
+    rng.shuffle(lines)
+    for method in ("m" * 40, "m" * 41, "m" * 42, *(f"m{n}" for n in range(300))):
+        for verb, invalid in (("Failed", ""), ("Failed", "invalid user "), ("Accepted", "")):
+            lines.append(f"7 {verb} {method} for {invalid}root from 10.0.0.7 port 1 ssh2\n")
+    alone = [fact for line in lines for fact in told(read(line))]
+    reader = logins()
+    for _ in range(2):
+        assert told(reader.feed("".join(lines).encode(), "pipe", NOW_US)) == alone
 
 
 ENVELOPES = [
@@ -834,7 +869,7 @@ def test_ids_are_blake2b(data: bytes) -> None:
     digest = bytearray(hashlib.blake2b(data, digest_size=16).digest())
     digest[6] = digest[6] & 0x0F | 0x80
     digest[8] = digest[8] & 0x3F | 0x80
-    assert _sshd.event_id(data) == str(uuid.UUID(bytes=bytes(digest)))
+    assert event_id(data) == str(uuid.UUID(bytes=bytes(digest)))
 
 
 # ---------------------------------------------------------------------------------- bad input

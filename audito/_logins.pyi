@@ -1,0 +1,43 @@
+"""Compiled half of :mod:`audito.logins`: lines that the scanner knows in, records and events out."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+from msgspec import Raw
+
+from audito._sshd import LineSink
+from audito.tables.sshd_grammar import Grammar
+
+FIELDS: tuple[str, ...]
+"""The fields of tables/sshd.py that an event is made from."""
+
+def event_id(data: bytes) -> str:
+    """A UUID (version 8, BLAKE2b) made from bytes: the same ones give the same."""
+
+@final
+class LoginBuilder(LineSink):
+    """Makes a record of each line, and a UserLogin of one that tells of an attempt to log in.
+
+    ``record``: makes a LoginRecord. ``factors``: a Factors, asked about logins of several factors. ``repeat``: (record,
+    count) -> the other records of a line that was repeated. ``methods``: those counted by name, UNKNOWN among them.
+    ``namespace``: of the ids, 16 bytes.
+    """
+
+    logins: int
+    failures: int
+    notes: int
+    def __init__(
+        self,
+        grammar: Grammar,
+        *,
+        record: Callable[..., Any],
+        factors: Any,
+        repeat: Callable[[Any, int], list[Any]],
+        methods: tuple[str, ...],
+        target: Raw,
+        namespace: bytes,
+    ) -> None: ...
+    def take(self) -> list[Any]:
+        """The records made since the last take, in order."""
+    def cells(self) -> dict[tuple[str, str], int]:
+        """How many logins by (method, outcome); monotonic."""

@@ -1,0 +1,477 @@
+"""Compiled half of logins.py: lines that the scanner knows in, records and events out. See _logins.pxd."""
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+
+from audito._scan cimport Span, load8, span_of
+from audito._sshd cimport (
+    FLAG_AMBIGUOUS, FLAG_CUT, FLAG_TIMED, FLAG_TRUSTED, ascii_str, is_plain, text_of,
+)
+
+from msgspec import UNSET as _UNSET
+
+from audito import events
+
+# As C variables: a global that is looked up by name costs 20 to 40 ns, and an event needs ten.
+cdef object UNSET = _UNSET
+cdef object LoginMetadata = events.LoginMetadata
+cdef object Source = events.Source
+cdef object SourceExtra = events.SourceExtra
+cdef object Subjects = events.Subjects
+cdef object UserLogin = events.UserLogin
+cdef str UNKNOWN = events.UNKNOWN
+
+FIELDS = (
+    "verb", "invalid", "method", "user", "addr", "host", "port", "key_type", "fp", "key_id", "serial", "ca_type",
+    "ca_fp", "reason", "client_user", "client_host",
+)
+assert len(FIELDS) == FIELD_COUNT
+
+# What stands in `data` beside the method.
+TELLING = FIELDS[FIELD_KEY_TYPE:]
+
+VERBS = {"Accepted": MEANS_LOGIN, "Failed": MEANS_FAILURE, "Partial": MEANS_FACTOR, "Postponed": MEANS_NOTE}
+
+# Shared by all events that they are right for.
+cdef object NOWHERE = Source("IP", UNKNOWN, SourceExtra(UNKNOWN))
+cdef object TRUNCATED = events.LoginExtra(truncated=True)
+
+# Two hexadecimal digits for each byte.
+cdef uint8_t HEXES[512]
+
+
+cdef void fill_hexes() noexcept nogil:
+    cdef const char *digits = b"0123456789abcdef"
+    cdef int c
+    for c in range(256):
+        HEXES[2 * c] = <uint8_t>digits[c >> 4]
+        HEXES[2 * c + 1] = <uint8_t>digits[c & 15]
+
+
+fill_hexes()
+
+
+cdef str uuid_of(const uint8_t *digest):
+    # RFC 9562's text of 16 bytes, as version 8: a hash of our own choice.
+    cdef uint8_t raw[16]
+    cdef uint8_t out[36]
+    cdef uint8_t *p = out
+    cdef int i
+    memcpy(raw, digest, 16)
+    raw[6] = (raw[6] & 0x0F) | 0x80
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    for i in range(16):
+        if i == 4 or i == 6 or i == 8 or i == 10:
+            p[0] = c'-'
+            p += 1
+        memcpy(p, HEXES + 2 * raw[i], 2)
+        p += 2
+    return ascii_str(out, 36)
+
+
+def event_id(data: bytes) -> str:
+    """A UUID made from bytes: the same ones give the same."""
+    cdef uint8_t digest[16]
+    blake2(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), digest)
+    return uuid_of(digest)
+
+
+cdef inline uint64_t hash_of(const uint8_t *p, Py_ssize_t n, uint64_t seed) noexcept nogil:
+    # To find a slot by; who chooses the bytes can at most make two peers share one.
+    cdef uint64_t h = seed ^ <uint64_t>n * 0x9E3779B97F4A7C15ULL
+    cdef uint64_t word = 0
+    while n >= 8:
+        h = (h ^ load8(p)) * 0xFF51AFD7ED558CCDULL
+        h ^= h >> 32
+        p += 8
+        n -= 8
+    if n:
+        memcpy(&word, p, <size_t>n)
+        h = (h ^ word) * 0xFF51AFD7ED558CCDULL
+        h ^= h >> 32
+    return h
+
+
+cdef inline bint is_address(Span host) noexcept nogil:
+    # An address, and no name: `::1`, `10.0.0.5`. A name's last label is never a number.
+    cdef Py_ssize_t i
+    cdef Py_ssize_t last = 0
+    for i in range(host.len):
+        if host.ptr[i] == c':':
+            return True
+        if host.ptr[i] == c'.':
+            last = i + 1
+    for i in range(last, host.len):
+        if not c'0' <= host.ptr[i] <= c'9':
+            return False
+    return last < host.len
+
+
+cdef inline bint is_unknown(Span s) noexcept nogil:
+    # What sshd writes for a connection that is no socket of a known family.
+    return s.len == 7 and memcmp(s.ptr, b"UNKNOWN", 7) == 0
+
+
+cdef class LoginBuilder(LineSink):
+
+    def __cinit__(self, grammar, *, record, factors, repeat, methods, target, bytes namespace):
+        if len(namespace) != 16:
+            raise ValueError("namespace is the 16 bytes of a UUID")
+        memcpy(self._scratch, PyBytes_AS_STRING(namespace), 16)
+        self._record, self._factors, self._repeat, self._target = record, factors, repeat, target
+        self._cells = {method: number for number, method in enumerate(methods)}
+        self._cell_counts = <uint64_t *>PyMem_Calloc(2 * <size_t>len(methods), sizeof(uint64_t))
+        self._readings = <Reading *>PyMem_Calloc(<size_t>len(grammar.variants) + 1, sizeof(Reading))
+        if self._cell_counts is NULL or self._readings is NULL:
+            raise MemoryError
+        self._time_us = self._logged_us = self._said_us = -1
+        self._said_len = write_int(self._said, -1)
+        self._time = -1
+        self._logged_digits = -1
+        self._sources = [None] * PEER_SLOTS
+        self._subjects = [None] * ACTOR_SLOTS
+        self._datas = [None] * DATA_SLOTS
+        self._out = []
+        self._compile(grammar)
+
+    def __dealloc__(self):
+        PyMem_Free(self._cell_counts)
+        PyMem_Free(self._readings)
+
+    cdef int _compile(self, object grammar) except -1:
+        # What each variant means, once.
+        cdef int32_t number
+        cdef int field
+        cdef Reading *reading
+        self._words = [variant.words for variant in grammar.variants]
+        self._rows = [grammar.rows[variant.row] for variant in grammar.variants]
+        for number, variant in enumerate(grammar.variants):
+            row, names = grammar.rows[variant.row], grammar.fields[variant.row]
+            reading = &self._readings[number]
+            reading.vis = row.versions != "pam"
+            reading.invalid = "invalid" in names and variant.words[names.index("invalid")] is not None
+            for field, name in enumerate(FIELDS):
+                reading.places[field] = names.index(name) if name in names else -1
+                if name in TELLING and reading.places[field] >= 0:
+                    reading.telling |= <uint32_t>1 << reading.places[field]
+            if row.yields == "failure":
+                reading.means = MEANS_FAILURE
+            elif row.yields == "attempt":
+                reading.means = VERBS[variant.words[names.index("verb")]]
+        return 0
+
+    # What the scanner gives.
+
+    cdef int take_line(self, Entry *entry, Match *match, uint32_t repeat) except -1:
+        cdef const Reading *reading = &self._readings[match.variant.number]
+        self._entry, self._match, self._reading = entry, match, reading
+        if reading.means == MEANS_FAILURE:
+            record = self._failure()
+            self._out.append(record)
+            if repeat:
+                more = self._repeat(record, repeat)
+                self._out += more
+                self.failures += <uint64_t>len(more)
+        elif reading.means == MEANS_LOGIN:
+            self._out.append(self._login())
+        else:
+            self._out.append(self._note())
+            if reading.means == MEANS_FACTOR and entry.pid:
+                self._first_factor()
+        return 0
+
+    cdef int take_forged(self, Entry *entry) except -1:
+        self._entry = entry
+        self._out.append(self._note())
+        return 0
+
+    def take(self) -> list:
+        cdef list out = self._out
+        self._out = []
+        return out
+
+    def cells(self) -> dict:
+        cdef int place
+        counts = {}
+        for method, place in self._cells.items():
+            counts[method, "succeeded"] = self._cell_counts[2 * place]
+            counts[method, "failed"] = self._cell_counts[2 * place + 1]
+        return counts
+
+    # Records.
+
+    cdef object _note(self):
+        self.notes += 1
+        return self._tell("note", None)
+
+    cdef object _tell(self, object kind, object event):
+        cdef Entry *entry = self._entry
+        if entry.time_us != self._time_us:
+            self._time = entry.time_us
+            self._time_us = entry.time_us
+        return self._record(
+            kind, entry.pid, self._time, entry.flags & FLAG_TIMED != 0, entry.flags & FLAG_TRUSTED != 0, event
+        )
+
+    cdef object _login(self):
+        cdef str user_id = self._text(FIELD_KEY_ID)
+        cdef dict data = None
+        cdef int32_t cell = 0
+        self.logins += 1
+        if not user_id:
+            user_id = UNKNOWN
+        if len(self._factors):
+            key = {}
+            self._add_key(key)
+            found = self._factors.join(self._entry.pid, self._peer(), self._method(), user_id, key)
+            if found is not None:
+                user_id, data = found
+                self._add_rest(data)
+                cell = self._cell_of(data, False)
+        if data is None:
+            data = self._data(False, &cell)
+        self._cell_counts[cell] += 1
+        return self._tell("login", self._event("succeeded", user_id, data))
+
+    cdef object _failure(self):
+        cdef int32_t cell = 0
+        cdef dict data = self._data(True, &cell)
+        self.failures += 1
+        self._cell_counts[cell] += 1
+        return self._tell("failure", self._event("failed", UNKNOWN, data))
+
+    cdef int _first_factor(self) except -1:
+        key = {}
+        self._add_key(key)
+        self._factors.add(
+            self._entry.pid, self._peer(), self._method(), self._text(FIELD_KEY_ID) or UNKNOWN, key)
+        return 0
+
+    cdef tuple _peer(self):
+        # What two lines of one login have in common.
+        return self._text(FIELD_USER), self._text(FIELD_ADDR), self._text(FIELD_PORT)
+
+    # Events.
+
+    cdef object _event(self, object outcome, str user_id, dict data):
+        cdef str audit_id = self._audit_id()
+        if self._match.flags & FLAG_CUT:
+            metadata = LoginMetadata(audit_id, TRUNCATED)
+        else:
+            metadata = LoginMetadata(audit_id)
+        return UserLogin(
+            metadata, "UserLogin", self._logged_at(), self._source(), outcome, self._subjects_of(user_id), "sshd",
+            self._target, data)
+
+    cdef dict _data(self, bint failed, int32_t *cell):
+        # What is said of most attempts differs in row and method alone.
+        cdef Match *match = self._match
+        cdef int8_t place = self._reading.places[FIELD_METHOD]
+        cdef Span method = span_of(self._scratch, 0)
+        cdef DataKey *key
+        cdef dict data
+        cdef uint32_t slot
+        if place >= 0 and match.read >> place & 1:
+            method = match.spans[place]
+        if match.read & self._reading.telling or match.flags & FLAG_AMBIGUOUS or method.len > METHOD_BYTES_MAX:
+            data = self._new_data(failed)
+            cell[0] = self._cell_of(data, failed)
+            return data
+        slot = <uint32_t>hash_of(method.ptr, method.len, <uint64_t>match.variant.number) & (DATA_SLOTS - 1)
+        key = &self._data_keys[slot]
+        if not (key.variant == match.variant.number + 1 and key.len == method.len
+                and memcmp(key.method, method.ptr, <size_t>method.len) == 0):
+            data = self._new_data(failed)
+            key.cell = self._cell_of(data, failed)
+            self._datas[slot] = data
+            key.variant = match.variant.number + 1
+            key.len = <uint8_t>method.len
+            memcpy(key.method, method.ptr, <size_t>method.len)
+        cell[0] = key.cell
+        return <dict>self._datas[slot]
+
+    cdef dict _new_data(self, bint failed):
+        cdef dict data = {}
+        if not failed:
+            self._add_key(data)
+        else:
+            row = self._rows[self._match.variant.number]
+            key_id = self._text(FIELD_KEY_ID)
+            if key_id is not None or self._text(FIELD_KEY_TYPE) is not None:
+                self._add_key(data)
+            if key_id is not None:
+                data["KeyID"] = key_id  # not userID: nobody has proved to be that
+            data["error"] = "invalid user" if self._reading.invalid else row.error
+            reason = self._text(FIELD_REASON) or row.reason
+            if reason:
+                data["reason"] = reason
+        self._add_rest(data)
+        return data
+
+    cdef int _add_rest(self, dict data) except -1:
+        # What every attempt's data has, and what few have.
+        data["method"] = self._method()
+        if self._match.flags & FLAG_AMBIGUOUS:
+            data["ambiguous"] = "true"  # reads in two ways: what stood in doubt is left out
+        client = self._text(FIELD_CLIENT_USER)
+        if client is not None:
+            data["clientUser"] = client
+        client = self._text(FIELD_CLIENT_HOST)
+        if client is not None:
+            data["clientHost"] = client
+        return 0
+
+    cdef int _add_key(self, dict data) except -1:
+        # The key or certificate, in the Go daemon's form: Alg is type and hash, SSHKeySum the digest without it.
+        cdef str key_type = self._text(FIELD_KEY_TYPE)
+        cdef str ca_type = self._text(FIELD_CA_TYPE)
+        cdef str serial = self._text(FIELD_SERIAL)
+        cdef str hash_name, colon, digest
+        cdef str fp = self._text(FIELD_FP) or ""
+        hash_name, colon, digest = fp.partition(":")
+        if len(hash_name) == 2:  # up to 6.7 MD5 has no name: aa:bb:…
+            hash_name, digest = "MD5", fp
+        if key_type is not None:
+            data["Alg"] = f"{key_type} {hash_name}" if colon else key_type  # "(null)" is no fingerprint
+        if ca_type is not None:
+            data["CA"] = f"CA {ca_type} {self._text(FIELD_CA_FP)}"
+        if colon:
+            data["SSHKeySum"] = digest
+        if serial is not None:
+            data["Serial"] = serial
+        return 0
+
+    cdef str _method(self):
+        return self._text(FIELD_METHOD) or self._rows[self._match.variant.number].method or UNKNOWN
+
+    cdef int32_t _cell_of(self, dict data, bint failed) except -1:
+        method = "certificate" if "CA" in data else (<str>data["method"]).partition("/")[0]
+        return 2 * <int32_t>self._cells.get(method, self._cells[UNKNOWN]) + failed
+
+    # Who and where from, which sshd says several times of one attempt.
+
+    cdef object _source(self):
+        cdef Match *match = self._match
+        cdef int8_t addr = self._reading.places[FIELD_ADDR]
+        cdef int8_t port = self._reading.places[FIELD_PORT]
+        cdef Span text
+        cdef PeerKey *key
+        cdef uint64_t hash
+        cdef uint32_t slot
+        if addr < 0 or port < 0 or not (match.read >> addr & 1 and match.read >> port & 1):
+            return self._new_source()
+        text = span_of(match.spans[addr].ptr, match.spans[port].ptr + match.spans[port].len - match.spans[addr].ptr)
+        if text.len <= 0 or text.len > PEER_BYTES_MAX or is_unknown(match.spans[addr]):
+            return self._new_source()
+        hash = hash_of(text.ptr, text.len, 0)
+        slot = hash & (PEER_SLOTS - 1)
+        key = &self._peers[slot]
+        if key.hash != hash or key.len != text.len or memcmp(key.text, text.ptr, <size_t>text.len) != 0:
+            self._sources[slot] = self._new_source()
+            key.hash = hash
+            key.len = <uint8_t>text.len
+            memcpy(key.text, text.ptr, <size_t>text.len)
+        return self._sources[slot]
+
+    cdef object _new_source(self):
+        cdef int8_t place = self._reading.places[FIELD_ADDR]
+        cdef str host
+        cdef bytes raw
+        if place >= 0 and self._match.read >> place & 1 and not is_unknown(self._match.spans[place]):
+            return Source("IP", self._text(FIELD_ADDR), SourceExtra(self._text(FIELD_PORT) or UNKNOWN))
+        host = self._text(FIELD_HOST)
+        if host is None or host == "UNKNOWN":
+            return NOWHERE
+        raw = host.encode()
+        kind = "IP" if is_address(span_of(<const uint8_t *>PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))) else "DNS"
+        return Source(kind, host, SourceExtra(self._text(FIELD_PORT) or UNKNOWN))
+
+    cdef object _subjects_of(self, str user_id):
+        cdef int8_t place = self._reading.places[FIELD_USER]
+        cdef int64_t pid = self._entry.pid
+        cdef Span user
+        cdef ActorKey *key
+        cdef uint64_t hash
+        cdef uint32_t slot
+        if user_id is not UNKNOWN or place < 0 or not self._match.read >> place & 1:
+            return self._new_subjects(user_id)
+        user = self._match.spans[place]
+        if user.len > ACTOR_BYTES_MAX or not is_plain(user, self._entry.rsyslog):
+            return self._new_subjects(user_id)
+        hash = hash_of(user.ptr, user.len, <uint64_t>pid)
+        slot = hash & (ACTOR_SLOTS - 1)
+        key = &self._actors[slot]
+        if (key.hash != hash or key.pid != pid or key.len != user.len
+                or memcmp(key.text, user.ptr, <size_t>user.len) != 0 or self._subjects[slot] is None):
+            self._subjects[slot] = self._new_subjects(user_id)
+            key.hash = hash
+            key.pid = pid
+            key.len = <uint8_t>user.len
+            memcpy(key.text, user.ptr, <size_t>user.len)
+        return self._subjects[slot]
+
+    cdef object _new_subjects(self, str user_id):
+        cdef uint8_t digits[20]
+        cdef object pid = UNSET
+        cdef str user = self._text(FIELD_USER)
+        if user is None:
+            user = self._rows[self._match.variant.number].user or UNKNOWN
+        if self._entry.pid:
+            pid = ascii_str(digits, write_int(digits, self._entry.pid))
+        return Subjects(loggedAs=user, pid=pid, userID=user_id)
+
+    # Text.
+
+    cdef str _text(self, int field):
+        # What a field says, None where it does not.
+        cdef int8_t place = self._reading.places[field]
+        if place < 0:
+            return None
+        if self._match.read >> place & 1:
+            return text_of(self._match.spans[place], self._entry, self._reading.vis)
+        return (<tuple>self._words[self._match.variant.number])[place]
+
+    cdef str _logged_at(self):
+        # RFC 3339, UTC, with as many digits as the source gave. A batch of lines without times has one time.
+        cdef uint8_t out[40]
+        cdef Entry *entry = self._entry
+        cdef Py_ssize_t n
+        if entry.time_us != self._logged_us or entry.digits != self._logged_digits:
+            n = write_time(out, entry.time_us, entry.digits)
+            self._logged = ascii_str(out, n)
+            self._logged_us = entry.time_us
+            self._logged_digits = entry.digits
+        return self._logged
+
+    cdef str _audit_id(self):
+        # Of the namespace and "PID TIME_US MESSAGE", with " #N" behind it from the second equal line of a moment on.
+        cdef Entry *entry = self._entry
+        cdef uint8_t digest[16]
+        cdef uint64_t key
+        cdef Seen *seen
+        cdef uint8_t *p = self._scratch
+        cdef Py_ssize_t n = 16
+        if entry.time_us != self._said_us:
+            self._said_len = write_int(self._said, entry.time_us)
+            self._said_us = entry.time_us
+        n += write_int(p + n, entry.pid)
+        p[n] = c' '
+        memcpy(p + n + 1, self._said, sizeof(self._said))
+        n += 1 + self._said_len
+        p[n] = c' '
+        n += 1
+        memcpy(p + n, entry.message.ptr, <size_t>entry.message.len)
+        n += entry.message.len
+        blake2(p, n, digest)
+        memcpy(&key, digest, 8)
+        seen = &self._seen[key & (SEEN_SLOTS - 1)]
+        if seen.hash == key:
+            seen.count += 1
+            p[n] = c' '
+            p[n + 1] = c'#'
+            n += 2 + write_int(p + n + 2, seen.count)
+            blake2(p, n, digest)
+        else:
+            seen.hash = key
+            seen.count = 1
+        return uuid_of(digest)
