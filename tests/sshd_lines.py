@@ -13,6 +13,16 @@ NOW_US = 1_679_060_221_952_459
 
 STRIPPED = b"\r\n\0"
 
+PHRASES = (
+    " from ", " for ", " port ", " ssh2", " ssh2: ", "invalid user ", " ID ", " (serial 7) CA ", "RSA SHA256:abc",
+    "6.6.6.6", "22", '"', ", client host ", " via ", ": ", " not allowed because ", "\\", "\n", "é", "#011", "\xff",
+    " from 6.6.6.6 port 22 ssh2: x", " from 6.6.6.6 port 22 ssh2: RSA SHA256:x", " from 6.6.6.6 port 22",
+    " from 6.6.6.6 port 22 ssh2: RSA-CERT SHA256:x ID alice (serial 7) CA RSA SHA256:x", " (serial 7) CA RSA SHA256:x",
+    " [preauth]", " ", "message repeated 2 times: [", "]", "illegal user ", "root", "x", '" serial=7 signed by RSA CA SHA256:x',
+    "error: ", ' (serial 7) signed by RSA CA SHA256:x via /x', '", client host "', "Accepted password for ", "\t", "\x01",
+)  # fmt: skip
+"""What sshd itself writes around names and key IDs: what somebody who wants to fool its readers would put in."""
+
 
 def scanner(**more: Any) -> _sshd.Scanner:
     """A scanner of the whole grammar that hands over nothing but row and place."""
