@@ -344,7 +344,8 @@ class Logins:
         """What rsyslog's "message repeated N times" stands for: N events in all, each marked, each with its own id."""
         first = record.event
         assert first is not None
-        first.metadata.extra = LoginExtra(repeated=count)
+        marked = first.metadata.extra
+        first.metadata.extra = LoginExtra(UNSET if marked is UNSET else marked.truncated, count)
         first_id = first.metadata.auditId
         records = []
         for number in range(2, count + 1):

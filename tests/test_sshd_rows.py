@@ -80,6 +80,18 @@ def test_every_example_as_sshd_marks_it(wrap: str) -> None:
         assert meaning_of(records) == [expected(row, example)], example.line
 
 
+def test_every_example_repeated() -> None:
+    """``message repeated 3 times``: of a failure three events, each marked; of all else one record."""
+    reader = logins()
+    for pid, (row, example) in EXAMPLES:
+        line = f"Jul  9 15:00:29 host sshd[{pid}]: message repeated 3 times: [ {example.line}]\n"
+        found = meaning_of(reader.feed(line.encode(), "syslog", NOW_US))
+        kind, said = expected(row, example)
+        if kind == "failure" and said is not None:
+            said["extra"] = {"repeated": 3} | said["extra"]
+        assert found == [(kind, said)] * (3 if kind == "failure" else 1), line
+
+
 def test_every_example_through_the_pipe_of_a_running_daemon(start: Start, pipes: list[str]) -> None:
     run = start(*pipes)
     with (run.home / "sshd").open("wb", buffering=0) as pipe:
