@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import msgspec
+
 from audito import _sshd
-from audito.logins import Logins
-from audito.tables.sshd import GRAMMAR
+from audito.events import UNKNOWN, UserLogin
+from audito.logins import LoginRecord, Logins
+from audito.tables.sshd import GRAMMAR, ROWS
+from audito.tables.sshd_grammar import Example, Row
 
 NOW_US = 1_679_060_221_952_459
 """2023-03-17T13:37:01.952459Z, for lines that carry no time."""
 
 STRIPPED = b"\r\n\0"
+
+PHRASES = (
+    " from ", " for ", " port ", " ssh2", " ssh2: ", "invalid user ", " ID ", " (serial 7) CA ", "RSA SHA256:abc",
+    "6.6.6.6", "22", '"', ", client host ", " via ", ": ", " not allowed because ", "\\", "\n", "é", "#011", "\xff",
+    " from 6.6.6.6 port 22 ssh2: x", " from 6.6.6.6 port 22 ssh2: RSA SHA256:x", " from 6.6.6.6 port 22",
+    " from 6.6.6.6 port 22 ssh2: RSA-CERT SHA256:x ID alice (serial 7) CA RSA SHA256:x", " (serial 7) CA RSA SHA256:x",
+    " [preauth]", " ", "message repeated 2 times: [", "]", "illegal user ", "root", "x", '" serial=7 signed by RSA CA SHA256:x',
+    "error: ", ' (serial 7) signed by RSA CA SHA256:x via /x', '", client host "', "Accepted password for ", "\t", "\x01",
+)  # fmt: skip
+"""What sshd itself writes around names and key IDs: what somebody who wants to fool its readers would put in."""
 
 
 def scanner(**more: Any) -> _sshd.Scanner:
@@ -42,3 +57,78 @@ def vis(data: bytes) -> bytes:
         else:
             out += b"\\%03o" % byte
     return bytes(out)
+
+
+# What a line means, said once more and in other words than logins.py does.
+
+KINDS = {"Accepted": "login", "Failed": "failure", "Partial": "note", "Postponed": "note"}
+
+
+def every_example() -> list[tuple[Row, Example]]:
+    return [(row, example) for row in ROWS for example in row.examples]
+
+
+def told(event: UserLogin | dict[str, Any]) -> dict[str, Any]:
+    """What an event says of who, from where and how, as its readers see it."""
+    seen = event if isinstance(event, dict) else json.loads(msgspec.json.encode(event))
+    source = seen["source"]
+    return {
+        "outcome": seen["outcome"],
+        "user": seen["subjects"]["loggedAs"],
+        "identity": seen["subjects"]["userID"],
+        "source": (source["type"], source["value"], source["extra"]["port"]),
+        "data": seen["data"],
+        "extra": seen["metadata"].get("extra", {}),
+    }
+
+
+def meaning_of(records: list[LoginRecord]) -> list[tuple[str, dict[str, Any] | None]]:
+    return [(record.kind, record.event and told(record.event)) for record in records]
+
+
+def _source(fields: dict[str, str]) -> tuple[str, str, str]:
+    address = fields.get("addr", fields.get("host", "UNKNOWN"))
+    if address == "UNKNOWN":
+        return "IP", UNKNOWN, UNKNOWN
+    numeric = ":" in address or address.rpartition(".")[2].isdigit()
+    return "IP" if numeric or "addr" in fields else "DNS", address, fields.get("port", UNKNOWN)
+
+
+def _key(fields: dict[str, str]) -> dict[str, str]:
+    data = {}
+    if "key_type" in fields:
+        kind, fp = fields["key_type"], fields.get("fp", "(null)")
+        if fp != "(null)":
+            hashed, digest = ("MD5", fp) if fp[2] == ":" else fp.split(":", 1)
+            data = {"Alg": f"{kind} {hashed}", "SSHKeySum": digest}
+        else:
+            data = {"Alg": kind}
+    if "ca_type" in fields:
+        data |= {"CA": f"CA {fields['ca_type']} {fields['ca_fp']}", "Serial": fields["serial"]}
+    return data
+
+
+def meaning(row: Row, fields: dict[str, str], *, truncated: bool = False) -> tuple[str, dict[str, Any] | None]:
+    """The kind of record, and what its event has to say, of a line that a row reads so."""
+    kind = KINDS[fields["verb"]] if row.yields == "attempt" else row.yields
+    if kind == "note":
+        return kind, None
+    data = {} if kind == "failure" and not fields.keys() & {"key_type", "key_id"} else _key(fields)
+    data["method"] = fields.get("method") or row.method or UNKNOWN
+    for field, name in (("client_user", "clientUser"), ("client_host", "clientHost")):
+        if field in fields:
+            data[name] = fields[field]
+    if kind == "failure":
+        data["error"] = "invalid user" if "invalid" in fields else row.error
+        if reason := fields.get("reason") or row.reason:
+            data["reason"] = reason
+        if "key_id" in fields:
+            data["KeyID"] = fields["key_id"]
+    return kind, {
+        "outcome": "succeeded" if kind == "login" else "failed",
+        "user": fields.get("user", row.user or UNKNOWN),
+        "identity": (fields.get("key_id") if kind == "login" else None) or UNKNOWN,
+        "source": _source(fields),
+        "data": data,
+        "extra": {"truncated": True} if truncated else {},
+    }

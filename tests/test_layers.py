@@ -35,7 +35,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Packages whose members stand on one floor, and the parts that several members share, lowest first. A member may
 # import its package (the Protocol) and the parts; only the package itself and its list of members import members.
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "tables": ("sshd_grammar",),
+    "tables": ("sshd_grammar", "sshd_notes"),
     "sources": ("inotify", "follow"),
     "sinks": ("paths",),
 }

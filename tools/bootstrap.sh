@@ -69,6 +69,10 @@ missing_packages() {
         apt+=(libaudit-dev)
         dnf+=(audit-libs-devel)
     fi
+    if [ -n "$for_tests" ] && ! { [ -x /usr/sbin/sshd ] && command -v ssh-keygen >/dev/null; }; then
+        apt+=(openssh-server openssh-client)
+        dnf+=(openssh-server openssh-clients)
+    fi
     case $manager in
         dnf) echo "${dnf[*]}" ;;
         *) echo "${apt[*]}" ;;

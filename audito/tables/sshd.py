@@ -6,10 +6,8 @@ How a row is written is told in tables/sshd_grammar.py. A new message is one new
 from __future__ import annotations
 
 from audito.tables.sshd_grammar import MESSAGE_BYTES, Example, Row, compile_rows
-
-
-def _ex(line: str, /, **fields: str) -> Example:
-    return Example(line, fields)
+from audito.tables.sshd_grammar import example as _ex
+from audito.tables.sshd_notes import DAEMON_ROWS, NOISE_ROWS, PAM_ROWS, SESSION_ROWS
 
 
 def _row(
@@ -284,7 +282,7 @@ _NAME_ROWS = (
         error="access denied", reason="PAM account configuration",
     ),
     _row(
-        "pam_error", "PAM: {reason:known} for <{invalid=illegal user} {user}|{user}> from {host}", "6.6-", "failure",
+        "pam_error", "PAM: {reason:known} for <{invalid=illegal user} {user}|{user:known}> from {host}", "6.6-", "failure",
         _ex(
             "PAM: Authentication failure for bob from 10.0.0.5",
             reason="Authentication failure", user="bob", host="10.0.0.5",
@@ -311,6 +309,14 @@ _NAME_ROWS = (
         _ex("User bob password has expired (password aged)", user="bob", reason="password aged"),
     ),
     _row(
+        "name_differs", "Login name {user} does not match stored username {text:known}", "6.6-", "note",
+        _ex("Login name BOB does not match stored username bob", user="BOB", text="bob"),
+    ),
+    _row(
+        "name_changed", "wrong user name passed to monitor: expected {text:known} != {user}", "6.6-", "note",
+        _ex("wrong user name passed to monitor: expected bob != eve", text="bob", user="eve"),
+    ),
+    _row(
         "shadow_missing", "Could not get shadow information for {user}", "6.6-", "note",
         _ex("Could not get shadow information for NOUSER", user="NOUSER"),
     ),
@@ -325,6 +331,15 @@ _KEY_ROWS = (
             key_type="RSA", fp="SHA256:abc", reason="/etc/ssh/revoked",
         ),
         error="key revoked", method="publickey",
+    ),
+    _row(
+        "key_unchecked", "Error checking authentication key {key_type} {fp} in revoked keys file {path:known}: {reason}",
+        "6.8-", "failure",
+        _ex(
+            "Error checking authentication key RSA SHA256:abc in revoked keys file /etc/ssh/revoked: invalid format",
+            key_type="RSA", fp="SHA256:abc", path="/etc/ssh/revoked", reason="invalid format",
+        ),
+        error="revoked keys file unreadable", method="publickey",
     ),
     _row(
         "key_revoked_for", "WARNING: revoked key for {user:known} attempted authentication", "6.6-", "failure",
@@ -359,6 +374,11 @@ _KEY_ROWS = (
         _ex(
             "Certificate does not contain an authorized principal", reason="does not contain an authorized principal",
         ),
+        error="certificate invalid", method="publickey",
+    ),
+    _row(
+        "cert_options", "Invalid certificate {reason=options}", "7.7-", "failure",
+        _ex("Invalid certificate options", reason="options"),
         error="certificate invalid", method="publickey",
     ),
     _row(
@@ -533,8 +553,53 @@ _KEY_ROWS = (
         last=True,
     ),
     _row(
-        "key_command", "Authorized<Keys|Principals>Command {text}", "6.6-", "note",
-        _ex("AuthorizedKeysCommand /opt/keys bob failed, status 1", text="/opt/keys bob failed, status 1"),
+        "key_options_differ", "Inconsistent authentication options: {text}", "7.7-", "note",
+        _ex("Inconsistent authentication options: key options", text="key options"),
+    ),
+    _row(  # a client that logs in with two keys offers the first once more
+        "key_used", "refusing previously-used {key_type} key", "6.8-", "note",
+        _ex("refusing previously-used ED25519 key", key_type="ED25519"),
+    ),
+    _row(
+        "key_unsafe", "Refusing RSA key because <client uses unsafe signature scheme|peer uses unsafe signature format>",
+        "6.6-", "note",
+        _ex("Refusing RSA key because peer uses unsafe signature format"),
+    ),
+    _row(
+        "client_unsafe", 'Client version "{text}" uses unsafe RSA signature scheme; disabling use of RSA keys',
+        "6.6-", "note",
+        _ex('Client version "x" uses unsafe RSA signature scheme; disabling use of RSA keys', text="x"),
+    ),
+    _row(
+        "key_command", "<Unsafe |Could not stat |>Authorized<Keys|Principals>Command{text}", "6.6-", "note",
+        _ex("AuthorizedKeysCommand /opt/keys bob failed, status 1", text=" /opt/keys bob failed, status 1"),
+        _ex(
+            'Unsafe AuthorizedPrincipalsCommand "/opt/x": bad ownership or modes for file /opt/x',
+            text=' "/opt/x": bad ownership or modes for file /opt/x',
+        ),
+    ),
+    _row(
+        "key_file_closed", "Could not open user '{user:known}' {text:known} '{path:known}': {reason}", "8.6-", "note",
+        _ex(
+            "Could not open user 'bob' authorized keys '/x/k': Permission denied",
+            user="bob", text="authorized keys", path="/x/k", reason="Permission denied",
+        ),
+    ),
+    _row(
+        "key_file_odd", "User <'{user:known}' {text:known} '{path}'|{text}> is not a regular file", "6.6-", "note",
+        _ex("User 'bob' authorized keys '/x/k' is not a regular file", user="bob", text="authorized keys", path="/x/k"),
+        _ex("User bob authorized keys /x/k is not a regular file", text="bob authorized keys /x/k"),
+    ),
+    _row(
+        "host_differs",
+        "userauth_hostbased mismatch: client sends {client_host}, but we resolve {addr} to {host}", "6.6-", "note",
+        _ex(
+            "userauth_hostbased mismatch: client sends h.example.com, but we resolve 10.0.0.5 to 10.0.0.5",
+            client_host="h.example.com", addr="10.0.0.5", host="10.0.0.5",
+        ),
+    ),
+    _row(
+        "gssapi", "GSSAPI MIC check failed", "6.6-", "note", _ex("GSSAPI MIC check failed"),
     ),
     _row(
         "krb5", "Authorized to {user}, krb5 principal {text}", "6.6-", "note",
@@ -675,8 +740,11 @@ _CONNECTION_ROWS = (
         _ex("Timeout before authentication for 10.0.0.5", addr="10.0.0.5"),
     ),
     _row(  # the listener writes it; 9.8 names the two addresses the wrong way round
-        "timeout_listener", "Timeout before authentication for connection from {addr} to {laddr}, pid = {pid}",
+        "timeout_listener", "Timeout before authentication for connection from {addr} to {laddr}<, pid = {pid}>",
         "9.8-", "note",
+        _ex(
+            "Timeout before authentication for connection from ::1 to ::1", addr="::1", laddr="::1",
+        ),
         _ex(
             "Timeout before authentication for connection from 10.0.0.5 to 10.0.0.1, pid = 4711",
             addr="10.0.0.5", laddr="10.0.0.1", pid="4711",
@@ -687,6 +755,10 @@ _CONNECTION_ROWS = (
         _ex(
             "drop connection #10 from [10.0.0.5]:50022 on [10.0.0.1]:22 past MaxStartups",
             count="10", addr="10.0.0.5", port="50022", laddr="10.0.0.1", lport="22", text="past MaxStartups",
+        ),
+        _ex(
+            "drop connection #10 from [10.0.0.5]:50022 on [10.0.0.1]:22 Maxstartups",
+            count="10", addr="10.0.0.5", port="50022", laddr="10.0.0.1", lport="22", text="Maxstartups",
         ),
         _ex(
             "drop connection #0 from [::1]:50022 on [::1]:22 penalty: failed authentication",
@@ -704,6 +776,10 @@ _CONNECTION_ROWS = (
     _row(
         "rate_limited", "{reason:known} logging rate-limited: additional {count} connections dropped", "10.0-", "note",
         _ex("Maxstartups logging rate-limited: additional 7 connections dropped", reason="Maxstartups", count="7"),
+        _ex(
+            "PerSourcePenalties logging rate-limited: additional 4 connections dropped",
+            reason="PerSourcePenalties", count="4",
+        ),
     ),
     _row(
         "penalty", "srclimit_penalise: {family}: new {addr}/{count} {state=active|deferred} penalty of"
@@ -766,185 +842,6 @@ _CONNECTION_ROWS = (
         "transferred", "Transferred: {text}", "6.6-", "note",
         _ex("Transferred: sent 1, received 2 bytes", text="sent 1, received 2 bytes"),
     ),
-)  # fmt: skip
-
-# What comes before keys are exchanged, and warnings about names in the DNS: never a failed login.
-_NOISE_ROWS = (
-    _row(
-        "no_identification", "Did not receive identification string from {addr}< port {port}>", "6.6-7.9", "note",
-        _ex("Did not receive identification string from 10.0.0.5 port 1", addr="10.0.0.5", port="1"),
-        _ex("Did not receive identification string from 10.0.0.5", addr="10.0.0.5"),
-    ),
-    _row(
-        "bad_version", "Bad protocol version identification '{text}' from {addr}< port {port}>", "6.6-7.9", "note",
-        _ex(
-            "Bad protocol version identification 'GET / HTTP/1.1' from 10.0.0.5 port 1",
-            text="GET / HTTP/1.1", addr="10.0.0.5", port="1",
-        ),
-    ),
-    _row(
-        "versions_differ", "Protocol major versions differ for {addr}< port {port}>: {text}", "6.6-", "note",
-        _ex("Protocol major versions differ for 10.0.0.5 port 1: a vs. b", addr="10.0.0.5", port="1", text="a vs. b"),
-    ),
-    _row(
-        "scanned", "<probed|scanned> from {addr}< port {port}> with {text}.  Don't panic.", "6.6-", "note",
-        _ex("scanned from 10.0.0.5 port 1 with SSH-1.5-x.  Don't panic.", addr="10.0.0.5", port="1", text="SSH-1.5-x"),
-    ),
-    _row(
-        "identification", "kex_exchange_identification: {text}", "8.0-", "note",
-        _ex(
-            "kex_exchange_identification: Connection closed by remote host", text="Connection closed by remote host",
-        ),
-        _ex(
-            'kex_exchange_identification: client sent invalid protocol identifier "GET / HTTP/1.1"',
-            text='client sent invalid protocol identifier "GET / HTTP/1.1"',
-        ),
-    ),
-    _row(
-        "kex_error", "<Hm, |>kex protocol error: {text}", "6.6-", "note",
-        _ex("kex protocol error: type 30 seq 1", text="type 30 seq 1"),
-    ),
-    _row(
-        "kex", "kex_<input_kexinit|choose_conf|send_kexinit|protocol_error>: {text}", "6.6-", "note",
-        _ex("kex_protocol_error: type 20 seq 2", text="type 20 seq 2"),
-    ),
-    _row(
-        "dispatch_error", "dispatch_protocol_error: {text}", "6.6-", "note",
-        _ex("dispatch_protocol_error: type 90 seq 3", text="type 90 seq 3"),
-    ),
-    _row(
-        "no_matching", "no matching {text}", "6.6-7.2", "note",
-        _ex("no matching mac found: client a server b", text="mac found: client a server b"),
-    ),
-    _row(
-        "bad_packet", "Bad packet length {count}.", "6.6-", "note",
-        _ex("Bad packet length 1349676916.", count="1349676916"),
-    ),
-    _row("bad_mac", "Corrupted <MAC|check bytes> on input.", "6.6-", "note", _ex("Corrupted MAC on input.")),
-    _row(
-        "bad_padding", "padding error: {text}", "6.6-", "note",
-        _ex("padding error: need 28 block 8 mod 4", text="need 28 block 8 mod 4"),
-    ),
-    _row(
-        "no_ident_written", "Could not write ident string to {addr}< port {port}>", "6.6-7.9", "note",
-        _ex("Could not write ident string to 10.0.0.5 port 1", addr="10.0.0.5", port="1"),
-    ),
-    _row(
-        "socket_failed", "<Read from socket|Write> failed: {text}", "6.6-7.4", "note",
-        _ex("Read from socket failed: Connection reset by peer", text="Connection reset by peer"),
-    ),
-    _row(
-        "packet", "ssh_packet_<read|write_wait|write_poll|send2_wrapped|get_string|set_connection>: {text}",
-        "6.6-", "note",
-        _ex("ssh_packet_write_wait: Broken pipe", text="Broken pipe"),
-    ),
-    _row(
-        "privsep",
-        "<mm_request_receive|mm_request_send|mm_log_handler|monitor_read|monitor_read_log|privsep_preauth>: {text}",
-        "6.6-", "note",
-        _ex("monitor_read: unpermitted request 12", text="unpermitted request 12"),
-    ),
-    _row(
-        "dns_mismatch",
-        "Address {addr} maps to {host}, but this does not map back to the address<.>< - POSSIBLE BREAK-IN ATTEMPT!>",
-        "6.6-", "note",
-        _ex(
-            "Address 10.0.0.5 maps to h.example.com, but this does not map back to the address -"
-            " POSSIBLE BREAK-IN ATTEMPT!",
-            addr="10.0.0.5", host="h.example.com",
-        ),
-        _ex(
-            "Address 10.0.0.5 maps to h.example.com, but this does not map back to the address.",
-            addr="10.0.0.5", host="h.example.com",
-        ),
-    ),
-    _row(
-        "dns_failed",
-        "reverse mapping checking getaddrinfo for {host} [{addr}] failed<.>< - POSSIBLE BREAK-IN ATTEMPT!>",
-        "6.6-", "note",
-        _ex(
-            "reverse mapping checking getaddrinfo for h.example.com [10.0.0.5] failed - POSSIBLE BREAK-IN ATTEMPT!",
-            host="h.example.com", addr="10.0.0.5",
-        ),
-        _ex(
-            "reverse mapping checking getaddrinfo for h.example.com [10.0.0.5] failed.",
-            host="h.example.com", addr="10.0.0.5",
-        ),
-    ),
-    _row(
-        "dns_nasty", 'Nasty PTR record "{text}" is set up for {addr}, ignoring', "6.6-", "note",
-        _ex('Nasty PTR record "10.0.0.1" is set up for 10.0.0.5, ignoring', text="10.0.0.1", addr="10.0.0.5"),
-    ),
-    _row(
-        "tcp_wrapper", "<refused connect from|Connection refused by tcp wrapper>< {text}>", "distro", "note",
-        _ex("refused connect from h.example.com (10.0.0.5)", text="h.example.com (10.0.0.5)"),
-        _ex("Connection refused by tcp wrapper"),
-    ),
-)  # fmt: skip
-
-# session.c, serverloop.c, sftp-server.c, auth-pam.c: what goes on in a session.
-_SESSION_ROWS = (
-    _row(
-        "session_start", "Starting session: {text:known}< on {tty}> for {user} from {addr} port {port} id {id}",
-        "6.7-", "note",
-        _ex(
-            "Starting session: shell on pts/0 for bob from 10.0.0.5 port 50022 id 0",
-            text="shell", tty="pts/0", user="bob", addr="10.0.0.5", port="50022", id="0",
-        ),
-        _ex(
-            "Starting session: subsystem 'sftp' for bob from 10.0.0.5 port 50022 id 1",
-            text="subsystem 'sftp'", user="bob", addr="10.0.0.5", port="50022", id="1",
-        ),
-        _ex(
-            "Starting session: forced-command (key-option) 'cmd' for bob from 10.0.0.5 port 50022 id 0",
-            text="forced-command (key-option) 'cmd'", user="bob", addr="10.0.0.5", port="50022", id="0",
-        ),
-    ),
-    _row(
-        "session_close", "Close session: user {user:known} from {addr} port {port} id {id}", "7.0-", "note",
-        _ex(
-            "Close session: user bob from 10.0.0.5 port 50022 id 0", user="bob", addr="10.0.0.5", port="50022", id="0",
-        ),
-    ),
-    _row(
-        "subsystem", "subsystem request for {text:known}< by user {user}<, failed, subsystem not found>>",
-        "6.6-", "note",
-        _ex("subsystem request for sftp by user bob", text="sftp", user="bob"),
-        _ex("subsystem request for sftp", text="sftp"),
-    ),
-    _row(
-        "forward_refused", "refused <local port|streamlocal port> forward: {text}", "6.6-", "note",
-        _ex(
-            "refused local port forward: originator 127.0.0.1 port 1, target h port 2",
-            text="originator 127.0.0.1 port 1, target h port 2",
-        ),
-    ),
-    _row(
-        "forward_denied",
-        "Received request< from {addr} port {port}> to <connect to|remote forward>{text}, but the request was denied.",
-        "6.6-", "note",
-        _ex("Received request to connect to host h port 2, but the request was denied.", text=" host h port 2"),
-        _ex(
-            "Received request from ::1 port 1 to remote forward to path \"/x\", but the request was denied.",
-            addr="::1", port="1", text=' to path "/x"',
-        ),
-    ),
-    _row(
-        "forward_failed", "connect_to {text}", "6.6-", "note",
-        _ex("connect_to h port 2: failed.", text="h port 2: failed."),
-    ),
-    _row(
-        "forward_bind", "<bind|bind [{laddr}]:{lport}|channel_setup_fwd_listener_tcpip>: {text}", "6.6-", "note",
-        _ex("bind [::1]:6010: Address already in use", laddr="::1", lport="6010", text="Address already in use"),
-    ),
-    _row(
-        "tunnel", "Tunnel forwarding using interface {tty}", "6.6-", "note",
-        _ex("Tunnel forwarding using interface tun0", tty="tun0"),
-    ),
-    _row(
-        "root_command", "Root login accepted for forced command.", "6.6-", "note",
-        _ex("Root login accepted for forced command."),
-    ),
     _row(
         "not_sftp", "Connection from " + _PEER + ": refusing non-sftp session", "6.6-", "note",
         _ex(
@@ -952,173 +849,10 @@ _SESSION_ROWS = (
             state="user", user="bob", addr="10.0.0.5", port="1",
         ),
     ),
-    _row(
-        "home", "Could not chdir to home directory {text}", "6.6-", "note",
-        _ex("Could not chdir to home directory /x: No such file", text="/x: No such file"),
-    ),
-    _row(
-        "chroot", "<bad ownership or modes for chroot directory|Changed root directory to|chroot path> {text}",
-        "6.6-", "note",
-        _ex('bad ownership or modes for chroot directory "/srv"', text='"/srv"'),
-    ),
-    _row(
-        "login_records", "<syslogin_perform_logout|lastlog_openseek|lastlog_write_entry|lastlog_get_entry>: {text}",
-        "6.6-", "note",
-        _ex("syslogin_perform_logout: logout() returned an error", text="logout() returned an error"),
-    ),
-    _row(
-        "sftp_opened", "session <opened|closed> for local user {user:known} from [{addr}]", "6.6-", "note",
-        _ex("session opened for local user bob from [10.0.0.5]", user="bob", addr="10.0.0.5"),
-        _ex("session closed for local user bob from [::1]", user="bob", addr="::1"),
-    ),
-    _row(
-        "sftp", "<received client version |opendir |closedir |open |close |forced close |sent status"
-        " |remove name |rename old"
-        " |mkdir name |rmdir name |set |statvfs |lstat name |stat name |realpath |readlink |symlink"
-        " old |hardlink old >{text}",
-        "6.6-", "note",
-        _ex('open "/tmp/x" flags READ mode 0666', text='"/tmp/x" flags READ mode 0666'),
-        _ex('close "/tmp/x" bytes read 9 written 0', text='"/tmp/x" bytes read 9 written 0'),
-    ),
-)  # fmt: skip
-
-# PAM modules log under sshd's tag, without sshd's escapes. The service is sshd, or what PAMServiceName says.
-_PAM_ROWS = (
-    _row(
-        "pam_opened",
-        "<pam_{module}({service}): >session opened for user {user:known}<(uid={uid})> by {by}(uid={by_uid})",
-        "pam", "note",
-        _ex(
-            "pam_unix(sshd:session): session opened for user bob by (uid=0)",
-            module="unix", service="sshd:session", user="bob", by="", by_uid="0",
-        ),
-        _ex(
-            "pam_unix(sshd:session): session opened for user bob(uid=1000) by bob(uid=0)",
-            module="unix", service="sshd:session", user="bob", uid="1000", by="bob", by_uid="0",
-        ),
-        _ex("session opened for user bob by root(uid=0)", user="bob", by="root", by_uid="0"),
-    ),
-    _row(
-        "pam_closed", "<pam_{module}({service}): >session closed for user {user}", "pam", "note",
-        _ex(
-            "pam_unix(sshd:session): session closed for user bob", module="unix", service="sshd:session", user="bob",
-        ),
-        _ex("session closed for user bob", user="bob"),
-    ),
-    _row(
-        "pam_failure",
-        "<pam_{module}({service}): >authentication failure; logname={text} uid={uid} euid={by_uid} tty={tty} ruser={by}"
-        " rhost=<{host}><  user={user}>",
-        "pam", "note",
-        _ex(
-            "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser="
-            " rhost=10.0.0.5  user=bob",
-            module="unix", service="sshd:auth", text="", uid="0", by_uid="0", tty="ssh", by="", host="10.0.0.5",
-            user="bob",
-        ),
-        _ex(
-            "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=10.0.0.5",
-            module="unix", service="sshd:auth", text="", uid="0", by_uid="0", tty="ssh", by="", host="10.0.0.5",
-        ),
-    ),
-    _row(
-        "pam_unknown", "<pam_{module}({service}): >check pass; user unknown", "pam", "note",
-        _ex("pam_unix(sshd:auth): check pass; user unknown", module="unix", service="sshd:auth"),
-    ),
-    _row(
-        "pam_more", "<PAM >{count} more authentication failure<s|>; {text}", "pam", "note",
-        _ex("PAM 2 more authentication failures; logname= uid=0", count="2", text="logname= uid=0"),
-    ),
-    _row(
-        "pam_retries", "PAM service({service}) ignoring max retries; {text}", "pam", "note",
-        _ex("PAM service(sshd) ignoring max retries; 6 > 3", service="sshd", text="6 > 3"),
-    ),
-    _row(
-        "pam_module", "pam_{module}({service}): {text}", "pam", "note",
-        _ex(
-            "pam_faillock(sshd:auth): User unknown", module="faillock", service="sshd:auth", text="User unknown",
-        ),
-        last=True,
-    ),
-    _row(
-        "pam_library", "PAM <unable to dlopen|adding faulty module|audit_log_acct_message() failed>{text}",
-        "pam", "note",
-        _ex("PAM adding faulty module: /lib/security/x.so", text=": /lib/security/x.so"),
-    ),
-)  # fmt: skip
-
-# sshd.c: the listener itself.
-_DAEMON_ROWS = (
-    _row(
-        "listening", "Server listening on {text}", "6.6-", "note",
-        _ex("Server listening on 0.0.0.0 port 22.", text="0.0.0.0 port 22."),
-    ),
-    _row(
-        "signal", "Received signal {signal}; terminating.", "6.6-", "note",
-        _ex("Received signal 15; terminating.", signal="15"),
-    ),
-    _row(
-        "hangup", "Received SIGHUP; <restarting|waiting for children><.>", "6.6-", "note",
-        _ex("Received SIGHUP; restarting."),
-    ),
-    _row("exiting", "Exiting on signal {signal}", "6.6-", "note", _ex("Exiting on signal 15", signal="15")),
-    _row(
-        "restart_failed", "RESTART FAILED: {text}", "6.6-", "note",
-        _ex("RESTART FAILED: av[0]='x'", text="av[0]='x'"),
-    ),
-    _row(
-        "bind_failed", "<Bind to port |Cannot bind any address|listen on |socket: |accept: |fork: >{text}",
-        "6.6-", "note",
-        _ex("Bind to port 22 on 0.0.0.0 failed: x.", text="22 on 0.0.0.0 failed: x."),
-        last=True,
-    ),
-    _row(
-        "host_key",
-        "<Could not load host|Unable to load host|Could not demote|Public key for> {text}",
-        "6.6-", "note",
-        _ex("Unable to load host key: /etc/ssh/k", text="key: /etc/ssh/k"),
-        last=True,
-    ),
-    _row(
-        "no_host_key", "sshd: no hostkeys available -- exiting.", "6.6-", "note",
-        _ex("sshd: no hostkeys available -- exiting."),
-    ),
-    _row(
-        "privsep_missing", "<Missing privilege separation directory:|Privilege separation user> {text}", "6.6-", "note",
-        _ex("Missing privilege separation directory: /run/sshd", text="/run/sshd"),
-    ),
-    _row(
-        "config_line", "{path:known} line {line}: {text}", "6.6-", "note",
-        _ex(
-            "rexec line 12: Deprecated option UsePrivilegeSeparation",
-            path="rexec", line="12", text="Deprecated option UsePrivilegeSeparation",
-        ),
-        _ex(
-            "/etc/ssh/sshd_config line 3: Unsupported option X",
-            path="/etc/ssh/sshd_config", line="3", text="Unsupported option X",
-        ),
-        last=True,
-    ),
-    _row(
-        "internal_error", "INTERNAL ERROR: {text}", "6.6-", "note",
-        _ex("INTERNAL ERROR: authenticated and postponed", text="authenticated and postponed"),
-    ),
-    _row(
-        "warning", "WARNING: {text}", "6.6-", "note",
-        _ex(
-            "WARNING: /etc/ssh/moduli does not exist, using fixed modulus",
-            text="/etc/ssh/moduli does not exist, using fixed modulus",
-        ),
-        last=True,
-    ),
-    _row(
-        "repeated", "last message repeated {count} times", "rsyslog", "note",
-        _ex("last message repeated 3 times", count="3"),
-    ),
 )  # fmt: skip
 
 ROWS = (
-    *_AUTH_ROWS, *_NAME_ROWS, *_KEY_ROWS, *_CONNECTION_ROWS, *_NOISE_ROWS, *_SESSION_ROWS, *_PAM_ROWS, *_DAEMON_ROWS,
+    *_AUTH_ROWS, *_NAME_ROWS, *_KEY_ROWS, *_CONNECTION_ROWS, *NOISE_ROWS, *SESSION_ROWS, *PAM_ROWS, *DAEMON_ROWS,
 )  # fmt: skip
 """All messages that are known."""
 

@@ -75,6 +75,10 @@ class Example(NamedTuple):
     fields: dict[str, str]
 
 
+def example(line: str, /, **fields: str) -> Example:
+    return Example(line, fields)
+
+
 class Row(NamedTuple):
     """One message. ``versions``: the first of sshd and the last that write it, or who else does.
 
