@@ -52,6 +52,8 @@ class ActionBuilder(Reader):
     args_incomplete: int
     """Events whose argv is not all there."""
     def __init__(self, rules: Rules, *, actions: bool = True, logouts: bool = True) -> None: ...
+    def want(self, *, actions: bool, logouts: bool) -> None:
+        """Which of the two are made from the next event on."""
     def identify(self, slot: int, audit_id: str, source: Raw, subjects: Raw, target: Raw) -> None:
         """Whose the events of this session slot are; before the session is bound."""
     def identity(self, slot: int) -> tuple[str, Raw, Raw, Raw] | None:

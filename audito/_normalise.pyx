@@ -990,6 +990,10 @@ cdef class ActionBuilder(Reader):
         self.built = []
         self.second = self.text_ms = <uint64_t>-1
 
+    def want(self, *, bint actions, bint logouts):
+        self.want_actions = actions
+        self.want_logouts = logouts
+
     def identify(self, int slot, str audit_id, source, subjects, target):
         while len(self.identities) <= slot:
             self.identities.append(None)

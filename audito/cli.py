@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from audito import __version__
 from audito.config import (
+    LEVELS,
     STANDARD_STREAM,
     Config,
     LogLevel,
@@ -64,6 +65,7 @@ usage: audito [run] [flags]                   watch this host
 Each flag of run has one dash or two, and is also an environment variable and a key of the TOML file of --config:
 --join-window 2m, AUDITO_JOIN_WINDOW=2m, join-window = "2m". A flag is stronger than a variable, a variable than the
 file, the file than the default. An empty value stands for the default. Times are written as 500ms, 1s, 1m30s.
+SIGHUP reads the settings again and opens output and logs anew.
 The word namedpipe in place of run is --namedpipe. Exit codes: 1 for a failure at run time, 2 for wrong usage, else 0.
 """
 
@@ -120,12 +122,17 @@ def _run(words: list[str]) -> int:
     """``audito run``: watch this host until a signal says stop."""
     if asked := _asked(words, Config, RUN_USAGE):
         return _say(asked)
-    config = load(words, os.environ, hostname=os.uname().nodename)
+    cwd = os.getcwd()
+
+    def read() -> Config:
+        return load(words, os.environ, hostname=os.uname().nodename, cwd=cwd)
+
+    config = read()
     start_logging(config.daemon.log_level, sys.stderr)
 
-    from audito import daemon
+    from audito import daemon, service
 
-    return daemon.run(config)
+    return daemon.run(config, read, service.connect(os.environ, os.getpid()))
 
 
 def _run_namedpipe(words: list[str]) -> int:
@@ -244,15 +251,6 @@ class LineFormatter(logging.Formatter):
         return f"{stamp}.{milliseconds:03d}Z {LEVEL_WORDS[min(record.levelno // 10, 5)]} {printable(text)}"
 
 
-LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-    "dpanic": logging.CRITICAL,
-    "panic": logging.CRITICAL,
-    "fatal": logging.CRITICAL,
-}
 LEVEL_WORDS = ("debug", "debug", "info", "warn", "error", "fatal")
 """By the tens of logging's numbers."""
 

@@ -9,6 +9,7 @@ reads ``sys.argv`` or ``os.environ``: both come in as arguments, so that a reloa
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,6 +58,16 @@ POD_VARIABLE = "KUBERNETES_SERVICE_HOST"
 
 LogLevel = Literal["debug", "info", "warn", "error", "dpanic", "panic", "fatal"]
 """zap's names; the last three are one level here, nothing that audito logs stops it."""
+
+LEVELS: dict[LogLevel, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "dpanic": logging.CRITICAL,
+    "panic": logging.CRITICAL,
+    "fatal": logging.CRITICAL,
+}
 
 SshdFormat = Literal["auto", "pipe", "syslog", "journal-json"]
 
@@ -208,7 +219,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     are spelt from them. ``variables``: names of others' environment variables, each weaker than our own.
     ``rivals``: of the settings with the same word here only one can be meant. ``default``: the words for a default
     that is worked out. ``repeated``: the flag may come again, and may take several values. ``in_file``: can stand
-    in the TOML file.
+    in the TOML file. ``live``: SIGHUP can change it; the others need a restart.
     """
 
     names: tuple[str, ...]
@@ -220,6 +231,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     default: str = ""
     repeated: bool = False
     in_file: bool = True
+    live: bool = False
 
     @property
     def name(self) -> str:
@@ -302,6 +314,7 @@ class Inputs(Struct, frozen=True, kw_only=True):
 REJECT_LOG = Setting(
     names=("reject-log",),
     value="FILE",
+    live=True,
     parse=parse_path,
     default="none, they are only counted",
     help="Copy input lines that are no records to this file.",
@@ -332,6 +345,7 @@ class Events(Struct, frozen=True, kw_only=True):
         Setting(
             names=("event-types",),
             value="LIST",
+            live=True,
             parse=parse_event_types,
             default="all of them",
             help="Write only these types of event, with commas between them: " + ", ".join(EVENT_TYPES) + ".",
@@ -342,6 +356,7 @@ class Events(Struct, frozen=True, kw_only=True):
         Setting(
             names=("join-window",),
             value="TIME",
+            live=True,
             parse=parse_positive_duration_ms,
             help="How long the audit session and the login line of one login wait for each other.",
         ),
@@ -410,17 +425,18 @@ class Http(Struct, frozen=True, kw_only=True):
 
     metrics: Annotated[
         bool,
-        Setting(names=("metrics",), parse=parse_bool, help="Serve Prometheus metrics at /metrics."),
+        Setting(names=("metrics",), parse=parse_bool, live=True, help="Serve Prometheus metrics at /metrics."),
     ] = False
     healthz: Annotated[
         bool,
-        Setting(names=("healthz",), parse=parse_bool, help="Serve /readyz and /livez."),
+        Setting(names=("healthz",), parse=parse_bool, live=True, help="Serve /readyz and /livez."),
     ] = False
     address: Annotated[
         str,
         Setting(
             names=("http-address",),
             value="HOST:PORT",
+            live=True,
             parse=parse_address,
             default=f"127.0.0.1:{HTTP_PORT}; in a pod :{HTTP_PORT}, all addresses",
             help="Listen here.",
@@ -431,6 +447,7 @@ class Http(Struct, frozen=True, kw_only=True):
         Setting(
             names=("http-server-read-timeout",),
             value="TIME",
+            live=True,
             parse=parse_duration_ms,
             help="Drop a client that takes longer to send its request; 0 is never.",
         ),
@@ -440,6 +457,7 @@ class Http(Struct, frozen=True, kw_only=True):
         Setting(
             names=("http-server-read-header-timeout",),
             value="TIME",
+            live=True,
             parse=parse_duration_ms,
             help="Drop a client that takes longer to send the head of its request; 0 is never.",
         ),
@@ -457,13 +475,14 @@ class AuditCheck(Struct, frozen=True, kw_only=True):
 
     enabled: Annotated[
         bool,
-        Setting(names=("audit-metrics",), parse=parse_bool, help="Look how old audit.log is, for /metrics."),
+        Setting(names=("audit-metrics",), parse=parse_bool, live=True, help="Look how old audit.log is, for /metrics."),
     ] = False
     interval_ms: Annotated[
         int,
         Setting(
             names=("audit-seconds-interval",),
             value="TIME",
+            live=True,
             parse=parse_positive_duration_ms,
             help="How often to look.",
         ),
@@ -473,6 +492,7 @@ class AuditCheck(Struct, frozen=True, kw_only=True):
         Setting(
             names=("audit-log-last-modify-seconds-threshold",),
             value="SECONDS",
+            live=True,
             parse=parse_count,
             help="How many seconds after the last write audit.log is too old.",
         ),
@@ -487,6 +507,7 @@ class Daemon(Struct, frozen=True, kw_only=True):
         Setting(
             names=("log-level",),
             value="LEVEL",
+            live=True,
             parse=parse_level,
             help="Log to standard error from this level on: " + ", ".join(get_args(LogLevel)) + ".",
         ),
@@ -750,6 +771,8 @@ def _file_layer(path: str, kind: type[Struct]) -> Layer:
         raise UsageError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: brackets in brackets, too many of them") from error
     known = {name: row for row in rows(kind) if row.setting.in_file for name in row.setting.names}
     layer: Layer = {}
     for key, value in document.items():
@@ -870,6 +893,22 @@ def load_replay(
         raise UsageError(f"output and reject-log are both {replay.output.path}; each needs its own")
     host = replace(replay.host, name=replay.host.name or hostname or UNKNOWN, boot_id=replay.host.boot_id or NO_BOOT_ID)
     return replace(replay, host=host)
+
+
+def take_live(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
+    """``old`` with what SIGHUP can change taken from ``new``, and the names of the other settings that differ."""
+    groups: dict[str, dict[str, Any]] = {}
+    others = []
+    for row in rows(Config):
+        value = getattr(getattr(new, row.group), row.field)
+        if value == getattr(getattr(old, row.group), row.field):
+            continue
+        if row.setting.live:
+            groups.setdefault(row.group, {})[row.field] = value
+        else:
+            others.append(row.setting.name)
+    merged = replace(old, **{group: replace(getattr(old, group), **values) for group, values in groups.items()})
+    return merged, tuple(others)
 
 
 def _flags_only(argv: Sequence[str], kind: type[Struct], cwd: str) -> Layer:

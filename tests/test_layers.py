@@ -23,7 +23,7 @@ FLOORS = (
     ("sources", "sinks"),
     ("config",),
     ("watch",),
-    ("feed", "output", "http"),
+    ("feed", "output", "http", "service"),
     ("daemon", "doctor"),
     ("cli",),
     ("__main__",),
