@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
+import shutil
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -14,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from audito import service
+from audito.config import load
 
-from .test_daemon import Start, _files, _home, _pipes, _start, command, login_line, opened, wait_for  # noqa: F401
+from .test_daemon import ROOT, Start, _files, _home, _pipes, _start, command, login_line, opened, wait_for  # noqa: F401
 
 
 class Manager:
@@ -207,3 +211,29 @@ def test_a_status_is_one_line_of_bounded_length() -> None:
     sent: list[str] = []
     service.Service(sent.append).tell(0, True, lambda: "a\nREADY=0\n" + "x" * 9000)
     assert sent == [f"READY=1\nSTATUS={('a READY=0 ' + 'x' * 9000)[: service.STATUS_CHARS_MAX]}"]
+
+
+# -- the unit; tests/e2e/test_service.py starts it under a real systemd
+
+UNIT = ROOT / "deploy/systemd"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+def test_the_unit_is_hardened() -> None:
+    command = ("systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT / "audito.service"))
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    exposure = re.search(r"Overall exposure level for audito.service: ([0-9.]+)", done.stdout)
+    assert exposure is not None
+    assert float(exposure[1]) < 2.0
+
+
+def test_the_unit_s_settings_are_settings_and_its_directories_are_named_in_them() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # as configparser documents it
+    unit.read(UNIT / "audito.service")
+    service = unit["Service"]
+    config = load(["--config", str(UNIT / "audito.toml")], {}, hostname="blam")
+    assert config.state.directory == f"/var/lib/{service['StateDirectory']}"
+    assert Path(config.output.path).parent == Path("/var/log", service["LogsDirectory"])
+    assert service["ExecStart"].split()[1:] == ["run", "--config", "/etc/audito/audito.toml"]
+    assert f"u     {service['User']} " in (UNIT / "audito.sysusers").read_text()
