@@ -122,7 +122,7 @@ class Guest:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=enter_groups,  # noqa: PLW1509  # one thread, and nothing but a write
+                preexec_fn=enter_groups,  # one thread, and nothing but a write
                 cwd="/",
             )
         wait_until("the guest's process 1", self._find_init)
