@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import select
+import shlex
 import stat
 import sys
 import textwrap
@@ -24,18 +25,21 @@ from audito.config import (
     LEVELS,
     STANDARD_STREAM,
     Config,
+    DoctorConfig,
     LogLevel,
     Replay,
     SshdFormat,
     core_settings,
     headings,
     load,
+    load_doctor,
     load_replay,
     nearest,
     parse_flags,
     rows,
 )
 from audito.errors import AuditoError, SinkError, SourceError, UsageError
+from audito.text import printable
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -60,7 +64,9 @@ usage: audito [run] [flags]                   watch this host
        audito decode [FILE...|-]              audit records in, one JSON object an event out, nothing joined
        audito replay --audit FILE|DIR... [--sshd FILE] [flags]
                                               what run would have written, from saved logs
-       audito decode|replay --help, audito --version
+       audito doctor [--json] [--write-rules [PATH]] [flags of run]
+                                              what this host lacks for run, and the commands that mend it
+       audito decode|replay|doctor --help, audito --version
 
 Each flag of run has one dash or two, and is also an environment variable and a key of the TOML file of --config:
 --join-window 2m, AUDITO_JOIN_WINDOW=2m, join-window = "2m". A flag is stronger than a variable, a variable than the
@@ -82,6 +88,17 @@ usage: audito replay --audit FILE|DIR... [--sshd FILE] [flags]
 
 Writes what audito run would have written, from saved logs. The same logs and flags give the same bytes each time;
 the host's name and machine id are this host's where --host and --machine-id do not say otherwise.
+"""
+
+
+DOCTOR_USAGE = """\
+usage: audito doctor [--json] [--sshd-config FILE] [flags of run]
+       audito doctor --write-rules [PATH]
+
+Looks at this host for what audito run needs with these settings. Each line is ok, a warning, or something missing, and
+names the commands that mend it. Changes nothing. To be run as root, on the host itself and not in a container.
+With --write-rules it looks at nothing, and prints audit rules, or writes them to PATH, a file or a directory.
+Exit codes: 1 when something is missing, 2 for wrong usage, else 0.
 """
 
 
@@ -182,6 +199,36 @@ def _replay(words: list[str]) -> int:
     return 0
 
 
+def _doctor(words: list[str]) -> int:
+    """``audito doctor``: what this host lacks, or the audit rules that it needs."""
+    if asked := _asked(words, DoctorConfig, DOCTOR_USAGE):
+        return _say(asked)
+    config = load_doctor(words, os.environ, hostname=os.uname().nodename)
+
+    from audito import auditctl, doctor
+
+    if config.doctor.write_rules:
+        rules = auditctl.rules_text(os.uname().machine)
+        if config.doctor.write_rules == STANDARD_STREAM:
+            return _say(rules)
+        doctor.write_rules(config.doctor.write_rules, rules)
+        return 0
+    report = doctor.examine(doctor.Host(program=_program()), config)
+    if config.doctor.json:
+        _say(doctor.as_json(report))
+    else:
+        doctor.show(report, sys.stdout)
+    return 0 if report.ok else 1
+
+
+def _program() -> str:
+    """How a root shell starts this program: what sudo finds on its PATH need not be it."""
+    name = os.path.basename(sys.argv[0])
+    if name == "__main__.py":
+        return shlex.join((sys.executable, "-m", "audito"))
+    return shlex.quote(os.path.abspath(sys.argv[0])) if "/" in sys.argv[0] else "audito"
+
+
 def _tell_rejected(counters: Mapping[str, int], reject_log: str) -> None:
     """Say how many lines were no records at all: somebody may have named the wrong file."""
     no_sshd_line = ("sshd_no_envelope", "sshd_too_long")
@@ -195,6 +242,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "decode": _decode,
     "replay": _replay,
+    "doctor": _doctor,
     "namedpipe": _run_namedpipe,
 }
 
@@ -230,13 +278,6 @@ def _flags_text(kind: type[Struct]) -> str:
         default = setting.default_text(row.default)
         lines += wrapper.wrap(f"{setting.help}{others}" + (f" [default: {default}]" if default else ""))
     return "\n".join(lines) + "\n"
-
-
-def printable(text: str) -> str:
-    """The text in one line that no terminal obeys: control and format characters as ``\\xNN`` or ``\\uNNNN``."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 class LineFormatter(logging.Formatter):

@@ -218,8 +218,9 @@ class Setting(Struct, frozen=True, kw_only=True):
     ``names``: the first is its name, the others are older names or those of the Go daemon; flag, variable and key
     are spelt from them. ``variables``: names of others' environment variables, each weaker than our own.
     ``rivals``: of the settings with the same word here only one can be meant. ``default``: the words for a default
-    that is worked out. ``repeated``: the flag may come again, and may take several values. ``in_file``: can stand
-    in the TOML file. ``live``: SIGHUP can change it; the others need a restart.
+    that is worked out. ``repeated``: the flag may come again, and may take several values. ``bare``: the value of
+    the flag without one. ``in_file``: can stand in the TOML file. ``live``: SIGHUP can change it; the others need a
+    restart.
     """
 
     names: tuple[str, ...]
@@ -230,6 +231,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     rivals: str = ""
     default: str = ""
     repeated: bool = False
+    bare: str = ""
     in_file: bool = True
     live: bool = False
 
@@ -561,6 +563,41 @@ class Config(Struct, frozen=True, kw_only=True):
     daemon: Annotated[Daemon, Heading("Daemon")] = Daemon()
 
 
+class Doctor(Struct, frozen=True, kw_only=True):
+    """What ``audito doctor`` is told beside the settings of the daemon that it looks at the host for."""
+
+    json: Annotated[
+        bool,
+        Setting(names=("json",), parse=parse_bool, help="Print the report as JSON."),
+    ] = False
+    write_rules: Annotated[
+        str,
+        Setting(
+            names=("write-rules",),
+            value="[PATH]",
+            parse=parse_path,
+            bare=STANDARD_STREAM,
+            help="Look at nothing, and print the audit rules that audito needs, or write them to this file.",
+        ),
+    ] = ""
+    sshd_config: Annotated[
+        str,
+        Setting(
+            names=("sshd-config",),
+            value="FILE",
+            parse=parse_path,
+            default="sshd's own, /etc/ssh/sshd_config",
+            help="The configuration that sshd is started with.",
+        ),
+    ] = ""
+
+
+class DoctorConfig(Config, frozen=True, kw_only=True):
+    """All that ``audito doctor`` is told. Its own settings are flags only; the daemon's come from wherever they are."""
+
+    doctor: Annotated[Doctor, Heading("Doctor")] = Doctor()
+
+
 class ReplayInputs(Struct, frozen=True, kw_only=True):
     """The saved logs of a replay."""
 
@@ -723,6 +760,8 @@ def _following_values(flag: str, setting: Setting, known: Mapping[str, Setting],
     def is_flag(word: str) -> bool:
         return word.startswith("-") and word.lstrip("-").partition("=")[0] in known
 
+    if setting.bare and (not words or (words[-1].startswith("-") and words[-1] != STANDARD_STREAM)):
+        return [setting.bare]
     if not words or is_flag(words[-1]):
         raise UsageError(f"flag {flag} needs a value: {flag} {setting.value}")
     values = [words.pop()]
@@ -839,6 +878,7 @@ def _parsed(setting: Setting, word: Word) -> Any:
 
 
 KindT = TypeVar("KindT", bound=Struct)
+ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def _build(kind: type[KindT], layers: Sequence[Layer]) -> KindT:
@@ -865,13 +905,31 @@ def load(
     ``hostname`` names the host where nothing else does; ``cwd`` is where relative paths start; ``exists`` is asked for
     /app-audit only. Errors: UsageError.
     """
+    return _load(Config, argv, environ, hostname, cwd, exists)
+
+
+def load_doctor(
+    argv: Sequence[str], environ: Mapping[str, str], *, hostname: str = "", cwd: str | None = None
+) -> DoctorConfig:
+    """The same configuration for ``audito doctor``, with that command's own flags. Errors: UsageError."""
+    return _load(DoctorConfig, argv, environ, hostname, cwd, os.path.exists)
+
+
+def _load(
+    kind: type[ConfigT],
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    hostname: str,
+    cwd: str | None,
+    exists: Callable[[str], bool],
+) -> ConfigT:
     cwd = os.getcwd() if cwd is None else cwd
-    layers = [_flags_only(argv, Config, cwd), _our_variables(environ, Config, cwd)]
+    layers = [_flags_only(argv, kind, cwd), _our_variables(environ, Config, cwd)]
     layers.append(_variables_of_others(environ, Config, cwd))
-    path = _build(Config, layers).daemon.file
+    path = _build(kind, layers).daemon.file
     if path:
         layers.append(_file_layer(path, Config))
-    config = _fill(_build(Config, layers), hostname, POD_VARIABLE in environ, exists)
+    config = _fill(_build(kind, layers), hostname, POD_VARIABLE in environ, exists)
     _refuse_loops(config)
     return config
 
@@ -919,7 +977,7 @@ def _flags_only(argv: Sequence[str], kind: type[Struct], cwd: str) -> Layer:
     return arguments.layer
 
 
-def _fill(config: Config, hostname: str, in_pod: bool, exists: Callable[[str], bool]) -> Config:
+def _fill(config: ConfigT, hostname: str, in_pod: bool, exists: Callable[[str], bool]) -> ConfigT:
     """Work out the defaults that depend on other settings or on where the daemon runs."""
     inputs, output, http = config.inputs, config.output, config.http
     if inputs.namedpipe:

@@ -18,7 +18,7 @@ FLOORS = (
     ("_scan",),
     ("_fastparse", "_sshd", "events"),
     ("_normalise",),
-    ("normalise", "logins", "checkpoint", "health", "privileges"),
+    ("normalise", "logins", "checkpoint", "health", "privileges", "auditctl"),
     ("core",),
     ("sources", "sinks"),
     ("config",),
