@@ -52,6 +52,8 @@ class ActionBuilder(Reader):
     args_incomplete: int
     """Events whose argv is not all there."""
     def __init__(self, rules: Rules, target: Raw, *, actions: bool = True) -> None: ...
+    def want(self, *, actions: bool) -> None:
+        """Whether lines are made from the next event on."""
     def take(self) -> bytes:
         """The lines made since the last take, in order."""
 

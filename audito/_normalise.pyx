@@ -1040,6 +1040,9 @@ cdef class ActionBuilder(Reader):
         self.privileged = field_names(PRIVILEGE_PROGRAMS, self.frame)
         self.second = <uint64_t>-1
 
+    def want(self, *, bint actions):
+        self.want_actions = actions
+
     def take(self):
         cdef bytes lines = b""
         if self.used:

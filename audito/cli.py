@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import select
+import shlex
 import stat
 import sys
 import textwrap
@@ -21,20 +22,24 @@ from typing import TYPE_CHECKING, TextIO
 
 from audito import __version__
 from audito.config import (
+    LEVELS,
     STANDARD_STREAM,
     Config,
+    DoctorConfig,
     LogLevel,
     Replay,
     SshdFormat,
     core_settings,
     headings,
     load,
+    load_doctor,
     load_replay,
     nearest,
     parse_flags,
     rows,
 )
 from audito.errors import AuditoError, SinkError, SourceError, UsageError
+from audito.text import printable
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -59,11 +64,14 @@ usage: audito [run] [flags]                   watch this host
        audito decode [FILE...|-]              audit records in, one JSON object an event out, nothing joined
        audito replay --audit FILE|DIR... [--sshd FILE] [flags]
                                               what run would have written, from saved logs
-       audito decode|replay --help, audito --version
+       audito doctor [--json] [--write-rules [PATH]] [flags of run]
+                                              what this host lacks for run, and the commands that mend it
+       audito decode|replay|doctor --help, audito --version
 
 Each flag of run has one dash or two, and is also an environment variable and a key of the TOML file of --config:
 --join-window 2m, AUDITO_JOIN_WINDOW=2m, join-window = "2m". A flag is stronger than a variable, a variable than the
 file, the file than the default. An empty value stands for the default. Times are written as 500ms, 1s, 1m30s.
+SIGHUP reads the settings again and opens output and logs anew.
 The word namedpipe in place of run is --namedpipe. Exit codes: 1 for a failure at run time, 2 for wrong usage, else 0.
 """
 
@@ -80,6 +88,17 @@ usage: audito replay --audit FILE|DIR... [--sshd FILE] [flags]
 
 Writes what audito run would have written, from saved logs. The same logs and flags give the same bytes each time;
 the host's name and machine id are this host's where --host and --machine-id do not say otherwise.
+"""
+
+
+DOCTOR_USAGE = """\
+usage: audito doctor [--json] [--sshd-config FILE] [flags of run]
+       audito doctor --write-rules [PATH]
+
+Looks at this host for what audito run needs with these settings. Each line is ok, a warning, or something missing, and
+names the commands that mend it. Changes nothing. To be run as root, on the host itself and not in a container.
+With --write-rules it looks at nothing, and prints audit rules, or writes them to PATH, a file or a directory.
+Exit codes: 1 when something is missing, 2 for wrong usage, else 0.
 """
 
 
@@ -120,12 +139,17 @@ def _run(words: list[str]) -> int:
     """``audito run``: watch this host until a signal says stop."""
     if asked := _asked(words, Config, RUN_USAGE):
         return _say(asked)
-    config = load(words, os.environ, hostname=os.uname().nodename)
+    cwd = os.getcwd()
+
+    def read() -> Config:
+        return load(words, os.environ, hostname=os.uname().nodename, cwd=cwd)
+
+    config = read()
     start_logging(config.daemon.log_level, sys.stderr)
 
-    from audito import daemon
+    from audito import daemon, service
 
-    return daemon.run(config)
+    return daemon.run(config, read, service.connect(os.environ, os.getpid()))
 
 
 def _run_namedpipe(words: list[str]) -> int:
@@ -175,6 +199,36 @@ def _replay(words: list[str]) -> int:
     return 0
 
 
+def _doctor(words: list[str]) -> int:
+    """``audito doctor``: what this host lacks, or the audit rules that it needs."""
+    if asked := _asked(words, DoctorConfig, DOCTOR_USAGE):
+        return _say(asked)
+    config = load_doctor(words, os.environ, hostname=os.uname().nodename)
+
+    from audito import auditctl, doctor
+
+    if config.doctor.write_rules:
+        rules = auditctl.rules_text(os.uname().machine)
+        if config.doctor.write_rules == STANDARD_STREAM:
+            return _say(rules)
+        doctor.write_rules(config.doctor.write_rules, rules)
+        return 0
+    report = doctor.examine(doctor.Host(program=_program()), config)
+    if config.doctor.json:
+        _say(doctor.as_json(report))
+    else:
+        doctor.show(report, sys.stdout)
+    return 0 if report.ok else 1
+
+
+def _program() -> str:
+    """How a root shell starts this program: what sudo finds on its PATH need not be it."""
+    name = os.path.basename(sys.argv[0])
+    if name == "__main__.py":
+        return shlex.join((sys.executable, "-m", "audito"))
+    return shlex.quote(os.path.abspath(sys.argv[0])) if "/" in sys.argv[0] else "audito"
+
+
 def _tell_rejected(counters: Mapping[str, int], reject_log: str) -> None:
     """Say how many lines were no records at all: somebody may have named the wrong file."""
     no_sshd_line = ("sshd_no_envelope", "sshd_too_long")
@@ -188,6 +242,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "run": _run,
     "decode": _decode,
     "replay": _replay,
+    "doctor": _doctor,
     "namedpipe": _run_namedpipe,
 }
 
@@ -225,13 +280,6 @@ def _flags_text(kind: type[Struct]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def printable(text: str) -> str:
-    """The text in one line that no terminal obeys: control and format characters as ``\\xNN`` or ``\\uNNNN``."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
 class LineFormatter(logging.Formatter):
     """A message is one line: time, level, text, whatever the text holds (user names come from the network)."""
 
@@ -244,15 +292,6 @@ class LineFormatter(logging.Formatter):
         return f"{stamp}.{milliseconds:03d}Z {LEVEL_WORDS[min(record.levelno // 10, 5)]} {printable(text)}"
 
 
-LEVELS = {
-    "debug": logging.DEBUG,
-    "info": logging.INFO,
-    "warn": logging.WARNING,
-    "error": logging.ERROR,
-    "dpanic": logging.CRITICAL,
-    "panic": logging.CRITICAL,
-    "fatal": logging.CRITICAL,
-}
 LEVEL_WORDS = ("debug", "debug", "info", "warn", "error", "fatal")
 """By the tens of logging's numbers."""
 

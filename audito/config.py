@@ -9,6 +9,7 @@ reads ``sys.argv`` or ``os.environ``: both come in as arguments, so that a reloa
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,6 +58,16 @@ POD_VARIABLE = "KUBERNETES_SERVICE_HOST"
 
 LogLevel = Literal["debug", "info", "warn", "error", "dpanic", "panic", "fatal"]
 """zap's names; the last three are one level here, nothing that audito logs stops it."""
+
+LEVELS: dict[LogLevel, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+    "dpanic": logging.CRITICAL,
+    "panic": logging.CRITICAL,
+    "fatal": logging.CRITICAL,
+}
 
 SshdFormat = Literal["auto", "pipe", "syslog", "journal-json"]
 
@@ -207,8 +218,9 @@ class Setting(Struct, frozen=True, kw_only=True):
     ``names``: the first is its name, the others are older names or those of the Go daemon; flag, variable and key
     are spelt from them. ``variables``: names of others' environment variables, each weaker than our own.
     ``rivals``: of the settings with the same word here only one can be meant. ``default``: the words for a default
-    that is worked out. ``repeated``: the flag may come again, and may take several values. ``in_file``: can stand
-    in the TOML file.
+    that is worked out. ``repeated``: the flag may come again, and may take several values. ``bare``: the value of
+    the flag without one. ``in_file``: can stand in the TOML file. ``live``: SIGHUP can change it; the others need a
+    restart.
     """
 
     names: tuple[str, ...]
@@ -219,7 +231,9 @@ class Setting(Struct, frozen=True, kw_only=True):
     rivals: str = ""
     default: str = ""
     repeated: bool = False
+    bare: str = ""
     in_file: bool = True
+    live: bool = False
 
     @property
     def name(self) -> str:
@@ -302,6 +316,7 @@ class Inputs(Struct, frozen=True, kw_only=True):
 REJECT_LOG = Setting(
     names=("reject-log",),
     value="FILE",
+    live=True,
     parse=parse_path,
     default="none, they are only counted",
     help="Copy input lines that are no records to this file.",
@@ -332,6 +347,7 @@ class Events(Struct, frozen=True, kw_only=True):
         Setting(
             names=("event-types",),
             value="LIST",
+            live=True,
             parse=parse_event_types,
             default="all of them",
             help="Write only these types of event, with commas between them: " + ", ".join(EVENT_TYPES) + ".",
@@ -342,6 +358,7 @@ class Events(Struct, frozen=True, kw_only=True):
         Setting(
             names=("join-window",),
             value="TIME",
+            live=True,
             parse=parse_positive_duration_ms,
             help="How long the audit session and the login line of one login wait for each other.",
         ),
@@ -410,17 +427,18 @@ class Http(Struct, frozen=True, kw_only=True):
 
     metrics: Annotated[
         bool,
-        Setting(names=("metrics",), parse=parse_bool, help="Serve Prometheus metrics at /metrics."),
+        Setting(names=("metrics",), parse=parse_bool, live=True, help="Serve Prometheus metrics at /metrics."),
     ] = False
     healthz: Annotated[
         bool,
-        Setting(names=("healthz",), parse=parse_bool, help="Serve /readyz and /livez."),
+        Setting(names=("healthz",), parse=parse_bool, live=True, help="Serve /readyz and /livez."),
     ] = False
     address: Annotated[
         str,
         Setting(
             names=("http-address",),
             value="HOST:PORT",
+            live=True,
             parse=parse_address,
             default=f"127.0.0.1:{HTTP_PORT}; in a pod :{HTTP_PORT}, all addresses",
             help="Listen here.",
@@ -431,6 +449,7 @@ class Http(Struct, frozen=True, kw_only=True):
         Setting(
             names=("http-server-read-timeout",),
             value="TIME",
+            live=True,
             parse=parse_duration_ms,
             help="Drop a client that takes longer to send its request; 0 is never.",
         ),
@@ -440,6 +459,7 @@ class Http(Struct, frozen=True, kw_only=True):
         Setting(
             names=("http-server-read-header-timeout",),
             value="TIME",
+            live=True,
             parse=parse_duration_ms,
             help="Drop a client that takes longer to send the head of its request; 0 is never.",
         ),
@@ -457,13 +477,14 @@ class AuditCheck(Struct, frozen=True, kw_only=True):
 
     enabled: Annotated[
         bool,
-        Setting(names=("audit-metrics",), parse=parse_bool, help="Look how old audit.log is, for /metrics."),
+        Setting(names=("audit-metrics",), parse=parse_bool, live=True, help="Look how old audit.log is, for /metrics."),
     ] = False
     interval_ms: Annotated[
         int,
         Setting(
             names=("audit-seconds-interval",),
             value="TIME",
+            live=True,
             parse=parse_positive_duration_ms,
             help="How often to look.",
         ),
@@ -473,6 +494,7 @@ class AuditCheck(Struct, frozen=True, kw_only=True):
         Setting(
             names=("audit-log-last-modify-seconds-threshold",),
             value="SECONDS",
+            live=True,
             parse=parse_count,
             help="How many seconds after the last write audit.log is too old.",
         ),
@@ -487,6 +509,7 @@ class Daemon(Struct, frozen=True, kw_only=True):
         Setting(
             names=("log-level",),
             value="LEVEL",
+            live=True,
             parse=parse_level,
             help="Log to standard error from this level on: " + ", ".join(get_args(LogLevel)) + ".",
         ),
@@ -538,6 +561,41 @@ class Config(Struct, frozen=True, kw_only=True):
     http: Annotated[Http, Heading("HTTP")] = Http()
     audit_check: Annotated[AuditCheck, Heading("Check of the audit log")] = AuditCheck()
     daemon: Annotated[Daemon, Heading("Daemon")] = Daemon()
+
+
+class Doctor(Struct, frozen=True, kw_only=True):
+    """What ``audito doctor`` is told beside the settings of the daemon that it looks at the host for."""
+
+    json: Annotated[
+        bool,
+        Setting(names=("json",), parse=parse_bool, help="Print the report as JSON."),
+    ] = False
+    write_rules: Annotated[
+        str,
+        Setting(
+            names=("write-rules",),
+            value="[PATH]",
+            parse=parse_path,
+            bare=STANDARD_STREAM,
+            help="Look at nothing, and print the audit rules that audito needs, or write them to this file.",
+        ),
+    ] = ""
+    sshd_config: Annotated[
+        str,
+        Setting(
+            names=("sshd-config",),
+            value="FILE",
+            parse=parse_path,
+            default="sshd's own, /etc/ssh/sshd_config",
+            help="The configuration that sshd is started with.",
+        ),
+    ] = ""
+
+
+class DoctorConfig(Config, frozen=True, kw_only=True):
+    """All that ``audito doctor`` is told. Its own settings are flags only; the daemon's come from wherever they are."""
+
+    doctor: Annotated[Doctor, Heading("Doctor")] = Doctor()
 
 
 class ReplayInputs(Struct, frozen=True, kw_only=True):
@@ -702,6 +760,8 @@ def _following_values(flag: str, setting: Setting, known: Mapping[str, Setting],
     def is_flag(word: str) -> bool:
         return word.startswith("-") and word.lstrip("-").partition("=")[0] in known
 
+    if setting.bare and (not words or (words[-1].startswith("-") and words[-1] != STANDARD_STREAM)):
+        return [setting.bare]
     if not words or is_flag(words[-1]):
         raise UsageError(f"flag {flag} needs a value: {flag} {setting.value}")
     values = [words.pop()]
@@ -750,6 +810,8 @@ def _file_layer(path: str, kind: type[Struct]) -> Layer:
         raise UsageError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path}: brackets in brackets, too many of them") from error
     known = {name: row for row in rows(kind) if row.setting.in_file for name in row.setting.names}
     layer: Layer = {}
     for key, value in document.items():
@@ -816,6 +878,7 @@ def _parsed(setting: Setting, word: Word) -> Any:
 
 
 KindT = TypeVar("KindT", bound=Struct)
+ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def _build(kind: type[KindT], layers: Sequence[Layer]) -> KindT:
@@ -842,13 +905,31 @@ def load(
     ``hostname`` names the host where nothing else does; ``cwd`` is where relative paths start; ``exists`` is asked for
     /app-audit only. Errors: UsageError.
     """
+    return _load(Config, argv, environ, hostname, cwd, exists)
+
+
+def load_doctor(
+    argv: Sequence[str], environ: Mapping[str, str], *, hostname: str = "", cwd: str | None = None
+) -> DoctorConfig:
+    """The same configuration for ``audito doctor``, with that command's own flags. Errors: UsageError."""
+    return _load(DoctorConfig, argv, environ, hostname, cwd, os.path.exists)
+
+
+def _load(
+    kind: type[ConfigT],
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    hostname: str,
+    cwd: str | None,
+    exists: Callable[[str], bool],
+) -> ConfigT:
     cwd = os.getcwd() if cwd is None else cwd
-    layers = [_flags_only(argv, Config, cwd), _our_variables(environ, Config, cwd)]
+    layers = [_flags_only(argv, kind, cwd), _our_variables(environ, Config, cwd)]
     layers.append(_variables_of_others(environ, Config, cwd))
-    path = _build(Config, layers).daemon.file
+    path = _build(kind, layers).daemon.file
     if path:
         layers.append(_file_layer(path, Config))
-    config = _fill(_build(Config, layers), hostname, POD_VARIABLE in environ, exists)
+    config = _fill(_build(kind, layers), hostname, POD_VARIABLE in environ, exists)
     _refuse_loops(config)
     return config
 
@@ -872,6 +953,22 @@ def load_replay(
     return replace(replay, host=host)
 
 
+def take_live(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
+    """``old`` with what SIGHUP can change taken from ``new``, and the names of the other settings that differ."""
+    groups: dict[str, dict[str, Any]] = {}
+    others = []
+    for row in rows(Config):
+        value = getattr(getattr(new, row.group), row.field)
+        if value == getattr(getattr(old, row.group), row.field):
+            continue
+        if row.setting.live:
+            groups.setdefault(row.group, {})[row.field] = value
+        else:
+            others.append(row.setting.name)
+    merged = replace(old, **{group: replace(getattr(old, group), **values) for group, values in groups.items()})
+    return merged, tuple(others)
+
+
 def _flags_only(argv: Sequence[str], kind: type[Struct], cwd: str) -> Layer:
     """The flags of a command that takes nothing else. Errors: UsageError."""
     arguments = parse_flags(argv, kind, cwd)
@@ -880,7 +977,7 @@ def _flags_only(argv: Sequence[str], kind: type[Struct], cwd: str) -> Layer:
     return arguments.layer
 
 
-def _fill(config: Config, hostname: str, in_pod: bool, exists: Callable[[str], bool]) -> Config:
+def _fill(config: ConfigT, hostname: str, in_pod: bool, exists: Callable[[str], bool]) -> ConfigT:
     """Work out the defaults that depend on other settings or on where the daemon runs."""
     inputs, output, http = config.inputs, config.output, config.http
     if inputs.namedpipe:

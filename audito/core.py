@@ -208,6 +208,12 @@ class Core:
         self._ends.flush()
         self._write_logouts()
 
+    def adjust(self, event_types: tuple[str, ...], join_window_ms: int) -> None:
+        """Change what is written and how long logins wait, between two feeds. What is held stays held."""
+        self.settings = msgspec.structs.replace(self.settings, event_types=event_types, join_window_ms=join_window_ms)
+        self._types = frozenset(event_types)
+        self._builder.want(actions="UserAction" in self._types)
+
     # -------------------------------------------------------------------------------- output
 
     def take(self) -> bytes:

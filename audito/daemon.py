@@ -26,7 +26,7 @@ import msgspec
 import uvloop
 
 from audito import checkpoint, privileges
-from audito.config import Config, Input, audit_source, core_settings, sshd_source
+from audito.config import LEVELS, Config, Input, audit_source, core_settings, sshd_source, take_live
 from audito.core import Core
 from audito.errors import AuditoError, SinkError, SourceError, StateError
 from audito.feed import Feed
@@ -40,6 +40,7 @@ from audito.health import (
 )
 from audito.http import HttpServer, listen
 from audito.output import Output, RejectLog
+from audito.service import Service
 from audito.sinks import Sink
 from audito.sinks.all import open_sink
 from audito.sources import Source, Stream
@@ -74,13 +75,14 @@ UMASK = 0o027
 """Others get nothing. Not 077: the output is 0640, for the group that reads logs."""
 
 
-def run(config: Config) -> int:
+def run(config: Config, read: Callable[[], Config], service: Service) -> int:
     """Run until a signal, or until the finite inputs end; returns the exit code.
 
+    ``read``: gives the configuration of now, for SIGHUP; it raises AuditoError for one that cannot be meant.
     Errors: AuditoError for a start that can never work.
     """
     os.umask(UMASK)
-    daemon = Daemon(config)
+    daemon = Daemon(config, read, service)
     try:
         daemon.open()
         # What is alive now stays alive; what comes is freed by its count. The collector would look through all of it
@@ -104,14 +106,18 @@ class Daemon:
     needs nothing to be held.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, read: Callable[[], Config], service: Service) -> None:
         self.config = config
+        self._read_config = read
+        self._refused = ""  # why the last configuration was not taken up
+        self.service = service
+        self._tick_s = min(TICK_MS, service.beat_ms or TICK_MS) / 1000
         self.settings = core_settings(config.host, config.events)
         self.complaints = Complaints()
         self.health = Health(self._read_figures)
-        self.rejects: RejectLog | None = None
-        if config.output.reject_log:
-            self.rejects = RejectLog(config.output.reject_log, self.health, self.complaints)
+        self.rejects = self._new_rejects()
+        # Copies of all that is rejected cost the core time and memory in a flood, so they are asked for at the start.
+        self._hears_rejects = self.rejects is not None
         name = config.daemon.user
         self.user = privileges.find_user(name) if name else None
         self.core = self._new_core()
@@ -217,7 +223,16 @@ class Daemon:
             self.complaints.over("http")
 
     def _new_core(self) -> Core:
-        return Core(self.settings, self.rejects.add if self.rejects is not None else None)
+        return Core(self.settings, self._reject if self._hears_rejects else None)
+
+    def _new_rejects(self) -> RejectLog | None:
+        path = self.config.output.reject_log
+        return RejectLog(path, self.health, self.complaints) if path else None
+
+    def _reject(self, line: bytes, reason: str) -> None:
+        """The core's callback: SIGHUP can give us another reject log, or none."""
+        if self.rejects is not None:
+            self.rejects.add(line, reason)
 
     # -- the loop
 
@@ -227,8 +242,7 @@ class Daemon:
         loop.set_exception_handler(self._loop_failed)
         self._done = loop.create_future()
         self.health.beat(monotonic_ms())
-        if self.config.audit_check.enabled:
-            self.health.audit_log = AuditLogAge(threshold_s=self.config.audit_check.modified_threshold_s)
+        self._start_audit_check()
         self._save()  # what is read from here on is read again after a kill: from where, has to be known before
         self._settled_ms = monotonic_ms() + self.settings.join_window_ms + SETTLE_SLACK_MS
         self.output.start()
@@ -237,16 +251,33 @@ class Daemon:
             self.stop(signal.Signals(self._stop_signal).name)
         return await self._done
 
+    def _start_audit_check(self) -> None:
+        check = self.config.audit_check
+        self.health.audit_log = AuditLogAge(threshold_s=check.modified_threshold_s) if check.enabled else None
+        self._look_due_ms = 0
+
     def _serve_http(self) -> None:
         """Serve where we listen and do not serve yet."""
         self._open_http()
         if self.http_socket is None or self.http is not None:
             return
-        timeouts = [ms for ms in (self.config.http.read_timeout_ms, self.config.http.read_header_timeout_ms) if ms]
-        self.http = HttpServer(self._pages(), min(timeouts, default=0), self.health)
+        self.http = HttpServer(self._pages(), self._http_timeout_ms(), self.health)
         host, port = self.http_socket.getsockname()[:2]
         self._serving = asyncio.get_running_loop().create_task(self.http.start(self.http_socket))
         log.info("serving %s on %s port %d", " ".join(self.http.pages), host, port)
+
+    def _http_timeout_ms(self) -> int:
+        timeouts = [ms for ms in (self.config.http.read_timeout_ms, self.config.http.read_header_timeout_ms) if ms]
+        return min(timeouts, default=0)
+
+    def _close_http(self) -> None:
+        """Stop serving; where it is still asked for, the next tick begins anew."""
+        if self.http is None or self.http_socket is None:
+            return
+        self._serving.cancel()
+        self.http.close()
+        self.http_socket.close()
+        self.http = self.http_socket = None
 
     def _pages(self) -> dict[str, Page]:
         def metrics() -> tuple[int, str, bytes]:
@@ -268,8 +299,9 @@ class Daemon:
         """Once a second: the truth that wake-ups only hint at."""
         if self._stopping:
             return
-        self._tick_handle = asyncio.get_running_loop().call_later(TICK_MS / 1000, self._tick)
+        self._tick_handle = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
         self.health.beat(monotonic_ms())
+        self.service.beat(monotonic_ms())
         for feed in self.feeds:
             feed.poll()
         self.output.poll()
@@ -290,6 +322,7 @@ class Daemon:
             self._settled_ms = 0
             self.output.settle()
         self._save_when_due()
+        self.service.tell(monotonic_ms(), self.health.ready, self._status)
 
     def _on_readable(self, feed: Feed) -> None:
         feed.wake()
@@ -421,6 +454,18 @@ class Daemon:
                 figures.update({f"{feed.stream}_source_{name}": count for name, count in counters().items()})
         return figures
 
+    def _status(self) -> str:
+        """What systemctl shows of us, in one line."""
+        figures = self.health.read()
+        problems = [f"{name}: {why}" for name, why in self.health.problems().items() if why]
+        if self._refused:
+            problems.append(f"configuration refused: {self._refused}")
+        live = (
+            f"{figures['sessions_now']} sessions; {figures['records']} records, {figures['events_taken']} events; "
+            f"{figures['output_bytes']} bytes written; {sum(self.health.errors.values())} errors"
+        )
+        return "; ".join([*problems, live])
+
     def _set_gauges(self) -> None:
         counters = self.health.counters
         counters["output_pending_bytes_now"] = self.output.pending_bytes
@@ -466,16 +511,53 @@ class Daemon:
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         if self._done is not None:
-            self._done.get_loop().call_soon_threadsafe(self._reopen)
+            self._done.get_loop().call_soon_threadsafe(self._reload)
 
-    def _reopen(self) -> None:
-        """SIGHUP: whoever rotated our files wants us to write to the new ones."""
+    def _reload(self) -> None:
+        """SIGHUP: read the configuration again, and open anew what we write to: somebody may have rotated it."""
         if self._stopping:
             return
+        self.service.reloading(time.monotonic_ns() // 1000)
+        try:
+            self._take_up(self._read_config())
+        # ValueError: a name from the file that no path can have. Whatever is wrong with it, the old one stays.
+        except (AuditoError, OSError, ValueError) as exc:
+            self.health.errors["config"] += 1
+            self._refused = str(exc)
+            log.error("the configuration is refused, the old one stays: %s", exc)
+        else:
+            self.health.counters["config_reloads"] += 1
+            self._refused = ""
         log.info("reopening output and logs")
         self.output.reopen()
         if self.rejects is not None:
             self.rejects.close()
+        self.service.reloaded()
+
+    def _take_up(self, wanted: Config) -> None:
+        """Make the configuration ours, between two turns, as far as a running daemon can."""
+        old = self.config
+        new, others = take_live(old, wanted)
+        if new.output.reject_log and not self._hears_rejects:
+            new = msgspec.structs.replace(new, output=old.output)
+            others = (*others, "reject-log")
+        self.config = new
+        if others:
+            log.warning("needs a restart, and stays as it is until then: %s", ", ".join(others))
+        logging.getLogger().setLevel(LEVELS[new.daemon.log_level])
+        self.core.adjust(new.events.types, new.events.join_window_ms)
+        self.settings = self.core.settings
+        if new.output.reject_log != old.output.reject_log:
+            if self.rejects is not None:
+                self.rejects.flush()
+                self.rejects.close()
+            self.rejects = self._new_rejects()
+        if new.audit_check != old.audit_check:
+            self._start_audit_check()
+        if new.http.address != old.http.address or not (new.http.metrics or new.http.healthz):
+            self._close_http()
+        elif self.http is not None:
+            self.http.pages, self.http.timeout_ms = self._pages(), self._http_timeout_ms()
 
     def stop(self, why: str, exit_code: int = 0) -> None:
         """Begin to end: read what is there, write it, remember the rest."""
@@ -484,6 +566,7 @@ class Daemon:
         log.log(logging.ERROR if exit_code else logging.INFO, "stopping: %s", why)
         self._stopping = True
         self._exit_code = exit_code
+        self.service.stopping(why)
         for handle in (self._tick_handle, self._turn_handle):
             if handle is not None:
                 handle.cancel()

@@ -23,7 +23,7 @@ NOT_READY = "not-ready"
 OVERALL = "overall"
 """The words of the Go daemon's /readyz."""
 
-ERROR_TYPES = ("source", "output", "state", "reject_log", "http", "internal")
+ERROR_TYPES = ("source", "output", "state", "reject_log", "http", "config", "internal")
 """Every value of ``type`` in errors_total, exported from the start: a rate needs the zero before the one."""
 
 HEARTBEAT_MS_MAX = 10_000
@@ -57,6 +57,7 @@ HELP = {
     "output_blocked_ms": "Milliseconds in which the output did not take what was offered.",
     "checkpoints": "Checkpoints written.",
     "checkpoint_age_ms_now": "Milliseconds since the last checkpoint was durable; 0 without a state directory.",
+    "config_reloads": "Times that SIGHUP had a configuration read again, and it was taken up.",
     "audit_paused_now": "1 while the audit source waits because too much is held for login lines.",
     "rejected_lines_dropped": "Rejected lines that --reject-log did not get: over its rate, or it failed.",
     "http_requests": "Requests answered, of any status.",

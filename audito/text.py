@@ -28,3 +28,10 @@ def original(text: str) -> bytes:
     return _ESCAPE.sub(
         lambda match: b"\\" if match[1] == b"\\" else bytes.fromhex(match[1][1:].decode()), text.encode()
     )
+
+
+def printable(text: str) -> str:
+    """The text in one line that no terminal obeys: control and format characters as ``\\xNN`` or ``\\uNNNN``."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

@@ -37,6 +37,7 @@ from audito.config import (
     read_id,
     rows,
     sshd_source,
+    take_live,
     variable_of,
 )
 from audito.core import CoreSettings
@@ -413,6 +414,7 @@ def test_variables_that_are_refused(environ: dict[str, str], message: str) -> No
         ("output = '/a'\naudit-log-path = '/b'", None),
         ("sshd-pipe-path = '/a'\njournal-dir = '/b'", None),
         ("= 5", "Invalid statement (at line 1, column 1)"),
+        ("x = " + "[" * 100_000, "brackets in brackets, too many of them"),
     ],
 )
 def test_files_that_are_refused(text: str, message: str | None, tmp_path: Path) -> None:
@@ -422,6 +424,28 @@ def test_files_that_are_refused(text: str, message: str | None, tmp_path: Path) 
     assert told.startswith(f"{file}: ")
     if message is not None:
         assert told == f"{file}: {message}"
+
+
+LIVE = (
+    "reject-log event-types join-window metrics healthz http-address http-server-read-timeout"
+    " http-server-read-header-timeout audit-metrics audit-seconds-interval audit-log-last-modify-seconds-threshold"
+    " log-level"
+).split()
+"""What SIGHUP changes; tests/test_reload.py shows that it does."""
+
+
+@pytest.mark.parametrize(("where", "name", "text", "value"), SPELLINGS, ids=BY_NAME)
+def test_what_a_running_daemon_takes_up(where: str, name: str, text: str, value: Any) -> None:
+    old, new = of(), of(f"--{name}={text}")
+    merged, others = take_live(old, new)
+    first = next(names[0] for _, names, *_ in CASES if name in names)
+    if first in LIVE:
+        assert (merged, others) == (new, ())
+        assert at(merged, where) == value
+    else:
+        assert merged == old
+        assert first in others
+    assert take_live(new, new) == (new, ())
 
 
 def test_file_that_is_not_text(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,19 +104,29 @@ def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S)
         time.sleep(0.02)
 
 
+HTTP_FLAGS = ("-healthz", "-metrics", "--http-address", "127.0.0.1:0")
+
+
 class Running:
     """A daemon and the directory that it lives in: pipes ``sshd`` and ``audit``, output ``out``, state ``state``."""
 
-    def __init__(self, home: Path, flags: list[str], **popen: Any) -> None:
+    def __init__(
+        self,
+        home: Path,
+        flags: list[str],
+        environ: dict[str, str] | None = None,
+        http_flags: Sequence[str] = HTTP_FLAGS,
+        **popen: Any,
+    ) -> None:
         self.home = home
         self.log = home / "log"
         self.out = home / "out"
-        environ = {"PATH": os.environ["PATH"], "NODE_NAME": "blam", "AUDITO_STATE_DIR": str(home / "state")}
-        argv = [sys.executable, "-m", "audito", "-healthz", "-metrics", "--http-address", "127.0.0.1:0", *flags]
+        ours = {"PATH": os.environ["PATH"], "NODE_NAME": "blam", "AUDITO_STATE_DIR": str(home / "state")}
+        argv = [sys.executable, "-m", "audito", *http_flags, *flags]
         self._log_start = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as stderr:
             self.process = subprocess.Popen(
-                argv, cwd=ROOT, env=environ, stderr=stderr, **{"stdin": subprocess.DEVNULL, **popen}
+                argv, cwd=ROOT, env={**ours, **(environ or {})}, stderr=stderr, **{"stdin": subprocess.DEVNULL, **popen}
             )
 
     def log_text(self) -> str:

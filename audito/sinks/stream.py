@@ -135,7 +135,7 @@ class StreamSink:
             if gone or self._is_replaced():
                 # Whoever still reads an old pipe can empty it; only a line that it has not all of goes again.
                 self._disconnect(self._unread_bytes() if gone else 0)
-        self._catch_up()
+        self.ready = self._catch_up()
 
     def close(self) -> None:
         self._hang_up()

@@ -73,6 +73,7 @@ This run changes the machine, and puts it back at its end:
                 {JOURNALD_DROP_IN}, {RUN_DIRECTORY}, /dev/log, /run/sshd
   audit         auditing on, failure mode 0, a larger backlog, {len(RULES)} rules on execve
   daemons       auditd, sshd (a free loopback port), rsyslogd, cron, and journald without systemd
+  namespaces    a second systemd with a journald and an sshd, on an overlay of this machine's files
 It leaves behind: packages that were missing ({", ".join(PACKAGES)}),
 and lines about its logins in wtmp, btmp and lastlog.
 """

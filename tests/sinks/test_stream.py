@@ -169,6 +169,16 @@ def test_a_reader_that_leaves_while_it_gets_what_is_owed(path: Path, sink: Strea
     assert sink.owed == data[:taken]
 
 
+def test_an_idle_sink_notices_by_itself_that_a_reader_came(path: Path, sink: StreamSink) -> None:
+    assert not sink.ready
+    reader = Reader(path)
+    sink.poll()
+    assert sink.ready
+    reader.leave()
+    sink.poll()
+    assert not sink.ready
+
+
 def test_an_idle_sink_notices_by_itself_that_the_reader_left(path: Path, sink: StreamSink) -> None:
     reader = Reader(path)
     write(sink, event(1) + event(2))

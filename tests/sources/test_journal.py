@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import select
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from audito import privileges
 from audito.errors import SourceError
 from audito.sources import journal as module
 from audito.sources.journal import LINE_BYTES_MAX, MESSAGE_BYTES_MAX, JournalSource, journal_available
@@ -487,4 +489,19 @@ def test_a_journal_that_may_not_be_read_is_named(journal: Journal) -> None:
         except SourceError as exc:
             os._exit(0 if "permission denied" in str(exc) else 1)
         os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_who_keeps_the_power_to_read_may_read(journal: Journal) -> None:
+    """As after ``--user``, or in the unit: no root, no right by mode, CAP_DAC_READ_SEARCH."""
+    journal.append(b"x")
+    journal.file.chmod(0o600)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            privileges.drop(privileges.find_user("65534"))
+            JournalSource(journal.directory).open()
+        finally:
+            os._exit(1 if sys.exc_info()[0] else 0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
