@@ -17,8 +17,8 @@ from msgspec import Meta, Raw, Struct
 
 from audito import events
 from audito._fastparse import AuditStream
+from audito._logins import event_id
 from audito._sessions import STATE_BOUND, STATE_KERNEL, Sessions
-from audito._sshd import event_id
 from audito.ends import Ended, Ends, EndsState, Reason, Unopened
 from audito.errors import StateError
 from audito.logins import Buffer, LoginRecord, Logins
