@@ -18,7 +18,7 @@ from msgspec import Meta, Raw, Struct
 from audito import events
 from audito._fastparse import STATE_BOUND, STATE_KERNEL, AuditStream, Sessions
 from audito.errors import StateError
-from audito.logins import Buffer, LoginRecord, Logins
+from audito.logins import Buffer, LoginRecord, Logins, LoginsState
 from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
 from audito.tables.programs import TAGS
 from audito.tables.record_types import RECORD_TYPES
@@ -103,6 +103,7 @@ class CoreState(Struct):
     identities: dict[int, tuple[str, Raw, Raw]]
     pending: list[PendingLogin]
     sshd_clock_ms: int
+    logins: LoginsState = msgspec.field(default_factory=LoginsState)
 
 
 class Core:
@@ -446,7 +447,7 @@ class Core:
             if row.state >= STATE_BOUND and (identity := self._builder.identity(row.slot)) is not None
         }
         pending = [login for login in self._pending_order if not login.settled]
-        return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms))
+        return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms, self._logins.dump()))
 
     def load(self, state: bytes, audit_base: int, sshd_base: int) -> None:
         """Go on from a dump(), before any input; the bases are the offsets that the streams go on from.
@@ -469,6 +470,7 @@ class Core:
             if slot in slots:
                 self._builder.identify(slots[slot], audit_id, source, subjects, self._target)
         self._sshd_clock_ms = saved.sshd_clock_ms
+        self._logins.load(saved.logins)
         for login in saved.pending:
             self._wait(login)
 
