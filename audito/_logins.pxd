@@ -4,8 +4,9 @@
 # one line to the next is a copy. Structs and dicts that several events share are never changed.
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 
+from audito._scan cimport Span
 from audito._sshd cimport ADDR_BYTES_MAX, LINE_BYTES_MAX, Entry, LineSink, Match
 
 cdef enum:
@@ -13,6 +14,8 @@ cdef enum:
     PEER_SLOTS = 256            # peers whose Source is at hand: sshd says several lines of each; a power of two
     ACTOR_SLOTS = 256           # likewise Subjects
     DATA_SLOTS = 64             # likewise what is said of an attempt when nothing varies but its method
+    TOLD_SETS = 1024            # connections of which a failure was told and whose end is still to come, …
+    TOLD_WAYS = 4               # … so many of them in each set; a set that is full forgets its oldest
     PEER_BYTES_MAX = ADDR_BYTES_MAX + 16    # `ADDR port PORT`
     ACTOR_BYTES_MAX = 48        # longer names are no account's, and rare
     METHOD_BYTES_MAX = 40       # `keyboard-interactive/bsdauth` has 28
@@ -23,6 +26,9 @@ cdef enum Means:
     MEANS_FAILURE = 1
     MEANS_LOGIN = 2
     MEANS_FACTOR = 3            # the first of several; a note, and remembered
+    MEANS_CHILD = 4             # another process serves the user from now on
+    MEANS_END = 5               # of a session; of a connection without one it is a note
+    MEANS_GIVEN_UP = 6          # the end of a connection whose user never was authenticated
 
 cdef enum:                      # fields: what events are made from; FIELDS in the .pyx names them in this order
     FIELD_VERB
@@ -32,6 +38,8 @@ cdef enum:                      # fields: what events are made from; FIELDS in t
     FIELD_ADDR
     FIELD_HOST
     FIELD_PORT
+    FIELD_PID
+    FIELD_TEXT
     FIELD_KEY_TYPE
     FIELD_FP
     FIELD_KEY_ID
@@ -222,6 +230,7 @@ cdef class LoginBuilder(LineSink):
     cdef list _words            # by variant: what each field of the row is where the variant alone says it
     cdef list _rows             # by variant: its row of tables/sshd.py
     cdef object _record         # makes a LoginRecord
+    cdef object _end            # makes a LoginEnd
     cdef object _factors        # what is known of logins of several factors
     cdef object _repeat         # (record, count) -> the records beside it that "message repeated" stands for
     cdef object _target
@@ -248,17 +257,29 @@ cdef class LoginBuilder(LineSink):
     cdef list _datas            # of DATA_SLOTS
     cdef DataKey _data_keys[DATA_SLOTS]
     cdef Seen _seen[SEEN_SLOTS]
+    cdef uint64_t _told[TOLD_SETS][TOLD_WAYS]   # hashes, the latest first; 0: none
     cdef uint8_t _scratch[ID_BYTES_MAX]     # what an id is made from; the namespace stands at its beginning
 
     cdef list _out
 
     # Counters, monotonic
-    cdef readonly uint64_t logins, failures, notes
+    cdef readonly uint64_t logins, failures, notes, ends, children
     cdef uint64_t *_cell_counts
 
     cdef int _compile(self, object grammar) except -1
     cdef object _note(self)
     cdef object _tell(self, object kind, object event)
+    cdef object _tell_end(self)
+    cdef object _tell_child(self)
+    cdef int64_t _child_pid(self) noexcept
+    cdef str _reason(self)
+    cdef Span _peer_text(self) noexcept
+    cdef uint64_t _connection(self) noexcept
+    cdef uint64_t _process(self) noexcept
+    cdef uint64_t *_ways_of(self, uint64_t key) noexcept
+    cdef void _tell_once(self, uint64_t key) noexcept
+    cdef bint _forget(self, uint64_t key) noexcept
+    cdef bint _forget_failures(self) noexcept
     cdef object _login(self)
     cdef object _failure(self)
     cdef int _first_factor(self) except -1

@@ -1,6 +1,6 @@
 """Compiled half of :mod:`audito.logins`: lines that the scanner knows in, records and events out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, final
 
 from msgspec import Raw
@@ -18,19 +18,22 @@ def event_id(data: bytes) -> str:
 class LoginBuilder(LineSink):
     """Makes a record of each line, and a UserLogin of one that tells of an attempt to log in.
 
-    ``record``: makes a LoginRecord. ``factors``: a Factors, asked about logins of several factors. ``repeat``: (record,
-    count) -> the other records of a line that was repeated. ``methods``: those counted by name, UNKNOWN among them.
-    ``namespace``: of the ids, 16 bytes.
+    ``record``: makes a LoginRecord, ``end`` a LoginEnd. ``factors``: a Factors, asked about logins of several factors.
+    ``repeat``: (record, count) -> the other records of a line that was repeated. ``methods``: those counted by name,
+    UNKNOWN among them. ``namespace``: of the ids, 16 bytes.
     """
 
     logins: int
     failures: int
     notes: int
+    ends: int
+    children: int
     def __init__(
         self,
         grammar: Grammar,
         *,
         record: Callable[..., Any],
+        end: Callable[..., Any],
         factors: Any,
         repeat: Callable[[Any, int], list[Any]],
         methods: tuple[str, ...],
@@ -41,3 +44,7 @@ class LoginBuilder(LineSink):
         """The records made since the last take, in order."""
     def cells(self) -> dict[tuple[str, str], int]:
         """How many logins by (method, outcome); monotonic."""
+    def told(self) -> list[int]:
+        """Connections of which a failure was told and that are not over, oldest first: for the checkpoint."""
+    def load_told(self, keys: Iterable[int]) -> None:
+        """Take in what told() gave."""

@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from audito._scan cimport Span, load8, span_of
 from audito._sshd cimport (
-    FLAG_AMBIGUOUS, FLAG_CUT, FLAG_TIMED, FLAG_TRUSTED, ascii_str, is_plain, text_of,
+    FLAG_AMBIGUOUS, FLAG_CUT, FLAG_TIMED, FLAG_TRUSTED, ascii_str, is_plain, pid_of, text_of,
 )
 
 from msgspec import UNSET as _UNSET
@@ -20,10 +20,11 @@ cdef object SourceExtra = events.SourceExtra
 cdef object Subjects = events.Subjects
 cdef object UserLogin = events.UserLogin
 cdef str UNKNOWN = events.UNKNOWN
+cdef str INVALID_USER = "invalid user"
 
 FIELDS = (
-    "verb", "invalid", "method", "user", "addr", "host", "port", "key_type", "fp", "key_id", "serial", "ca_type",
-    "ca_fp", "reason", "client_user", "client_host",
+    "verb", "invalid", "method", "user", "addr", "host", "port", "pid", "text", "key_type", "fp", "key_id", "serial",
+    "ca_type", "ca_fp", "reason", "client_user", "client_host",
 )
 assert len(FIELDS) == FIELD_COUNT
 
@@ -31,6 +32,9 @@ assert len(FIELDS) == FIELD_COUNT
 TELLING = FIELDS[FIELD_KEY_TYPE:]
 
 VERBS = {"Accepted": MEANS_LOGIN, "Failed": MEANS_FAILURE, "Partial": MEANS_FACTOR, "Postponed": MEANS_NOTE}
+
+# What the end of a connection is, by its state: sshd told of the name that is no account when it came.
+STATES = {"authenticating user": MEANS_GIVEN_UP, "invalid user": MEANS_NOTE, "user": MEANS_END}
 
 # Shared by all events that they are right for.
 cdef object NOWHERE = Source("IP", UNKNOWN, SourceExtra(UNKNOWN))
@@ -114,11 +118,11 @@ cdef inline bint is_unknown(Span s) noexcept nogil:
 
 cdef class LoginBuilder(LineSink):
 
-    def __cinit__(self, grammar, *, record, factors, repeat, methods, target, bytes namespace):
+    def __cinit__(self, grammar, *, record, end, factors, repeat, methods, target, bytes namespace):
         if len(namespace) != 16:
             raise ValueError("namespace is the 16 bytes of a UUID")
         memcpy(self._scratch, PyBytes_AS_STRING(namespace), 16)
-        self._record, self._factors, self._repeat, self._target = record, factors, repeat, target
+        self._record, self._end, self._factors, self._repeat, self._target = record, end, factors, repeat, target
         self._cells = {method: number for number, method in enumerate(methods)}
         self._cell_counts = <uint64_t *>PyMem_Calloc(2 * <size_t>len(methods), sizeof(uint64_t))
         self._readings = <Reading *>PyMem_Calloc(<size_t>len(grammar.variants) + 1, sizeof(Reading))
@@ -149,7 +153,8 @@ cdef class LoginBuilder(LineSink):
             row, names = grammar.rows[variant.row], grammar.fields[variant.row]
             reading = &self._readings[number]
             reading.vis = row.versions != "pam"
-            reading.invalid = "invalid" in names and variant.words[names.index("invalid")] is not None
+            words = dict(zip(names, variant.words, strict=True))
+            reading.invalid = words.get("invalid") is not None or row.error == INVALID_USER
             for field, name in enumerate(FIELDS):
                 reading.places[field] = names.index(name) if name in names else -1
                 if name in TELLING and reading.places[field] >= 0:
@@ -157,7 +162,13 @@ cdef class LoginBuilder(LineSink):
             if row.yields == "failure":
                 reading.means = MEANS_FAILURE
             elif row.yields == "attempt":
-                reading.means = VERBS[variant.words[names.index("verb")]]
+                reading.means = VERBS[words["verb"]]
+            elif row.yields == "end":
+                reading.means = STATES[words.get("state") or "user"]
+                if reading.means == MEANS_GIVEN_UP and reading.places[FIELD_TEXT] >= 0:
+                    reading.telling |= <uint32_t>1 << reading.places[FIELD_TEXT]
+            elif row.yields == "child":
+                reading.means = MEANS_CHILD
         return 0
 
     # What the scanner gives.
@@ -168,12 +179,20 @@ cdef class LoginBuilder(LineSink):
         if reading.means == MEANS_FAILURE:
             record = self._failure()
             self._out.append(record)
+            if not reading.invalid:
+                self._tell_once(self._connection() or self._process())
             if repeat:
                 more = self._repeat(record, repeat)
                 self._out += more
                 self.failures += <uint64_t>len(more)
         elif reading.means == MEANS_LOGIN:
             self._out.append(self._login())
+        elif reading.means == MEANS_GIVEN_UP and not self._forget_failures():
+            self._out.append(self._failure())
+        elif reading.means == MEANS_CHILD and self._child_pid():
+            self._out.append(self._tell_child())
+        elif reading.means == MEANS_END and not entry.preauth:
+            self._out.append(self._tell_end())
         else:
             self._out.append(self._note())
             if reading.means == MEANS_FACTOR and entry.pid:
@@ -213,11 +232,37 @@ cdef class LoginBuilder(LineSink):
             kind, entry.pid, self._time, entry.flags & FLAG_TIMED != 0, entry.flags & FLAG_TRUSTED != 0, event
         )
 
+    cdef object _tell_child(self):
+        self.children += 1
+        record = self._tell("child", None)
+        record.child_pid = self._child_pid()
+        return record
+
+    cdef object _tell_end(self):
+        cdef str addr = self._text(FIELD_ADDR)
+        self.ends += 1
+        record = self._tell("end", None)
+        if self._child_pid():
+            record.pid = self._child_pid()  # the listener wrote it
+        record.end = self._end(
+            self._text(FIELD_USER), None if addr == "UNKNOWN" else addr, self._text(FIELD_PORT), self._reason() or None)
+        return record
+
+    cdef int64_t _child_pid(self) noexcept:
+        # The process that the line tells of, 0 for none.
+        cdef int8_t place = self._reading.places[FIELD_PID]
+        return pid_of(self._match.spans[place]) if place >= 0 and self._match.read >> place & 1 else 0
+
+    cdef str _reason(self):
+        # Why a connection ended.
+        return self._text(FIELD_REASON) or self._rows[self._match.variant.number].reason or self._text(FIELD_TEXT)
+
     cdef object _login(self):
         cdef str user_id = self._text(FIELD_KEY_ID)
         cdef dict data = None
         cdef int32_t cell = 0
         self.logins += 1
+        self._forget_failures()
         if not user_id:
             user_id = UNKNOWN
         if len(self._factors):
@@ -301,8 +346,8 @@ cdef class LoginBuilder(LineSink):
                 self._add_key(data)
             if key_id is not None:
                 data["KeyID"] = key_id  # not userID: nobody has proved to be that
-            data["error"] = "invalid user" if self._reading.invalid else row.error
-            reason = self._text(FIELD_REASON) or row.reason
+            data["error"] = INVALID_USER if self._reading.invalid else row.error
+            reason = self._reason() if self._reading.means == MEANS_GIVEN_UP else self._text(FIELD_REASON) or row.reason
             if reason:
                 data["reason"] = reason
         self._add_rest(data)
@@ -350,18 +395,25 @@ cdef class LoginBuilder(LineSink):
 
     # Who and where from, which sshd says several times of one attempt.
 
-    cdef object _source(self):
+    cdef Span _peer_text(self) noexcept:
+        # `ADDR port PORT` as it stands in the line, len 0 where the line does not say both.
         cdef Match *match = self._match
         cdef int8_t addr = self._reading.places[FIELD_ADDR]
         cdef int8_t port = self._reading.places[FIELD_PORT]
-        cdef Span text
+        cdef const uint8_t *end
+        if addr < 0 or port < 0 or not (match.read >> addr & 1 and match.read >> port & 1):
+            return span_of(self._scratch, 0)
+        end = match.spans[port].ptr + match.spans[port].len
+        if end <= match.spans[addr].ptr or is_unknown(match.spans[addr]):
+            return span_of(self._scratch, 0)
+        return span_of(match.spans[addr].ptr, end - match.spans[addr].ptr)
+
+    cdef object _source(self):
+        cdef Span text = self._peer_text()
         cdef PeerKey *key
         cdef uint64_t hash
         cdef uint32_t slot
-        if addr < 0 or port < 0 or not (match.read >> addr & 1 and match.read >> port & 1):
-            return self._new_source()
-        text = span_of(match.spans[addr].ptr, match.spans[port].ptr + match.spans[port].len - match.spans[addr].ptr)
-        if text.len <= 0 or text.len > PEER_BYTES_MAX or is_unknown(match.spans[addr]):
+        if not text.len or text.len > PEER_BYTES_MAX:
             return self._new_source()
         hash = hash_of(text.ptr, text.len, 0)
         slot = hash & (PEER_SLOTS - 1)
@@ -419,6 +471,59 @@ cdef class LoginBuilder(LineSink):
         if self._entry.pid:
             pid = ascii_str(digits, write_int(digits, self._entry.pid))
         return Subjects(loggedAs=user, pid=pid, userID=user_id)
+
+    # One attempt is one failure: sshd ends a connection with a line that names the user, and at its usual log level that
+    # is the only one that tells of a key refused; where there was one before, the end is no second failure.
+
+    cdef uint64_t _connection(self) noexcept:
+        # What the lines of one connection have in common, 0 where this one does not say. 63 bits: JSON can say them.
+        cdef Span text = self._peer_text()
+        return hash_of(text.ptr, text.len, 0) >> 1 | 1 if text.len else 0
+
+    cdef uint64_t _process(self) noexcept:
+        # Less than that, for lines that name no peer.
+        cdef int64_t pid = self._entry.pid
+        return hash_of(<const uint8_t *>&pid, sizeof(pid), 1) >> 1 | 1 if pid else 0
+
+    cdef uint64_t *_ways_of(self, uint64_t key) noexcept:
+        return &self._told[(key >> 32) & (TOLD_SETS - 1)][0]
+
+    cdef void _tell_once(self, uint64_t key) noexcept:
+        # A failure of this connection was told.
+        cdef uint64_t *ways = self._ways_of(key)
+        self._forget(key)
+        if key:
+            memmove(ways + 1, ways, (TOLD_WAYS - 1) * sizeof(uint64_t))
+            ways[0] = key
+
+    cdef bint _forget(self, uint64_t key) noexcept:
+        # Whether it was told; after this it is not.
+        cdef uint64_t *ways = self._ways_of(key)
+        cdef int i
+        for i in range(TOLD_WAYS):
+            if key and ways[i] == key:
+                memmove(ways + i, ways + i + 1, <size_t>(TOLD_WAYS - 1 - i) * sizeof(uint64_t))
+                ways[TOLD_WAYS - 1] = 0
+                return True
+        return False
+
+    cdef bint _forget_failures(self) noexcept:
+        # The connection is over, or its user was let in: whether a failure of it was told.
+        cdef bint of_peer = self._forget(self._connection())
+        return self._forget(self._process()) or of_peer
+
+    def told(self) -> list:
+        cdef int i, j
+        keys = []
+        for i in range(TOLD_SETS):
+            for j in range(TOLD_WAYS - 1, -1, -1):
+                if self._told[i][j]:
+                    keys.append(self._told[i][j])
+        return keys
+
+    def load_told(self, keys) -> None:
+        for key in keys:
+            self._tell_once(key)
 
     # Text.
 

@@ -126,6 +126,7 @@ cdef struct Entry:
     uint8_t flags
     bint rsyslog                # rsyslog was on its way, and escaped control bytes
     bint twice                  # the unprivileged child wrote it, and the monitor once more: sshd's escapes stand twice
+    bint preauth                # … before the user was authenticated; also where that mark may have been cut off
 
 
 # Bit KIND of CLASS[byte]: the byte may stand in a field of that kind.
@@ -264,6 +265,13 @@ cdef inline int64_t days_from_civil(int64_t y, int64_t m, int64_t d) noexcept no
     yoe = y - era * 400
     doy = (153 * (m + (-3 if m > 2 else 9)) + 2) // 5 + d - 1
     return era * 146097 + yoe * 365 + yoe // 4 - yoe // 100 + doy - 719468
+
+
+cdef inline int64_t pid_of(Span s) noexcept nogil:
+    # 0 for what is no pid: not a number, or 0, or more than the kernel gives.
+    cdef const uint8_t *p = s.ptr
+    cdef int64_t value = digits(&p, s.ptr + s.len, 10)
+    return value if p == s.ptr + s.len and 0 < value <= PID_MAX else 0
 
 
 cdef inline bint read_byte(const uint8_t **cursor, const uint8_t *end, uint8_t c) noexcept nogil:

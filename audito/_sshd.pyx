@@ -304,13 +304,6 @@ cdef int month_of(const uint8_t *p, const uint8_t *end) noexcept nogil:
     return 0
 
 
-cdef int64_t pid_of(Span s) noexcept nogil:
-    # 0 for what is no pid: not a number, or 0, or more than the kernel gives.
-    cdef const uint8_t *p = s.ptr
-    cdef int64_t value = digits(&p, s.ptr + s.len, 10)
-    return value if p == s.ptr + s.len and 0 < value <= PID_MAX else 0
-
-
 cdef inline Span until_blank(const uint8_t **cursor, const uint8_t *end) noexcept nogil:
     # The word at the cursor, which moves behind the blanks that follow it.
     cdef const uint8_t *start = cursor[0]
@@ -870,7 +863,9 @@ cdef class Scanner:
         if not strip_start(&message, b"error: ", 7) and not strip_start(&message, b"fatal: ", 7):
             if message.len > 8 and memcmp(message.ptr, b"debug", 5) == 0 and message.ptr[6] == c':':
                 return REJECT_DEBUG
-        entry.twice = strip_end(&message, b" [preauth]", 10) or strip_end(&message, b" [postauth]", 11)
+        entry.preauth = strip_end(&message, b" [preauth]", 10)
+        entry.twice = entry.preauth or strip_end(&message, b" [postauth]", 11)
+        entry.preauth = entry.preauth or cut
         match = self._match(message, cut)
         if match is NULL:
             if strip_verbose(&message, &pid):

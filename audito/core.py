@@ -21,7 +21,7 @@ from audito._logins import event_id
 from audito._sessions import STATE_BOUND, STATE_KERNEL, Sessions
 from audito.ends import Ended, Ends, EndsState, Reason, Unopened
 from audito.errors import StateError
-from audito.logins import Buffer, LoginRecord, Logins
+from audito.logins import Buffer, LoginRecord, Logins, LoginsState
 from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
 from audito.tables.programs import TAGS
 from audito.tables.record_types import RECORD_TYPES
@@ -127,6 +127,7 @@ class CoreState(Struct):
     sshd_clock_ms: int
     ends: EndsState
     again: Again
+    logins: LoginsState
 
 
 class Core:
@@ -560,7 +561,11 @@ class Core:
         pending = [login for login in self._pending_order if not login.settled]
         audit = self._audit
         again = Again(audit.taken - audit.resolved, audit.top_ms, audit.open_events())
-        return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms, self._ends.dump(), again))
+        return _encoder.encode(
+            CoreState(
+                rows, identities, pending, self._sshd_clock_ms, self._ends.dump(), again, self._logins.dump()
+            )
+        )
 
     def load(self, state: bytes, audit_base: int, sshd_base: int) -> None:
         """Go on from a dump(), before any input; the bases are the offsets that the streams go on from.
@@ -588,6 +593,7 @@ class Core:
         self._ends.load(saved.ends)
         self._audit.read_again(saved.again.open, audit_base + saved.again.bytes, saved.again.clock_ms)
         self._sshd_clock_ms = saved.sshd_clock_ms
+        self._logins.load(saved.logins)
         for login in saved.pending:
             self._wait(login)
 

@@ -12,7 +12,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import UNSET
@@ -43,12 +43,26 @@ METHODS = ("password", "publickey", "keyboard-interactive", "hostbased", "gssapi
 _VARIABLE = re.compile(rb'"[^"]*"|\'[^\']*\'|[0-9a-fA-F]*[:.][0-9a-fA-F:.]*[0-9a-fA-F]|\d+')
 
 
+class LoginEnd(msgspec.Struct, gc=False):
+    """What a line says of an end: whose, by account, address and port, and why; None for what it does not say.
+
+    A line without ``reason`` says only that it is over; of several lines the first that has one says most.
+    """
+
+    user: str | None
+    addr: str | None
+    port: str | None
+    reason: str | None
+
+
 class LoginRecord(msgspec.Struct, gc=False):
     """One line of sshd.
 
-    ``kind``: "login" (binds by pid), "failure", or "note" (known, yields no event of its own). ``pid``: of the
-    process that wrote it, 0 when there is none or it is no number. ``time_us``: of the line, or now where it carries
-    none (``timed`` False). ``trusted``: the transport vouches for its origin.
+    ``kind``: "login" (binds by pid), "failure", "child" (process ``pid`` gave the user to process ``child_pid``), "end"
+    (of a login or its connection: ``end`` says whose), or "note" (known, and none of these). Only the first two have an
+    event. ``pid``: of the process that wrote it, or, where the listener tells of another's end, of that; 0 when there
+    is none or it is no number. ``time_us``: of the line, or now where it carries none (``timed`` False). ``trusted``:
+    the transport vouches for its origin.
     """
 
     kind: str
@@ -57,14 +71,17 @@ class LoginRecord(msgspec.Struct, gc=False):
     timed: bool
     trusted: bool
     event: UserLogin | None
+    child_pid: int = 0
+    end: LoginEnd | None = None
 
 
 class Factor(msgspec.Struct, gc=False):
     """What was accepted so far of a login of several factors: of whose login, and what it says of who that is.
 
-    ``peer``: user, address and port. ``key``: Alg and so on, as ``data`` has them.
+    ``pid``: sshd's. ``peer``: user, address and port. ``key``: Alg and so on, as ``data`` has them.
     """
 
+    pid: int
     peer: Peer
     methods: str
     user_id: str
@@ -83,16 +100,14 @@ class Factors:
 
     def add(self, pid: int, peer: Peer, method: str, user_id: str, key: dict[str, str]) -> None:
         """A factor was accepted, and is not the last: remember what it says, for the line that ends the login."""
-        factor = Factor(peer, method, user_id, key)
+        factor = Factor(pid, peer, method, user_id, key)
         before = self._take(pid, peer)
         if before is not None:
             factor.methods = f"{before.methods},{method}"
             if user_id == UNKNOWN and (before.user_id != UNKNOWN or not key):
                 factor.user_id, factor.key = before.user_id, before.key
-        self._waiting[pid] = factor
         self.count += 1
-        if len(self._waiting) > PARTIALS_MAX:
-            self._waiting.popitem(last=False)
+        self._wait(factor)
 
     def join(self, pid: int, peer: Peer, method: str, user_id: str, key: dict[str, str]) -> Identity | None:
         """The last factor was accepted: identity and data of the login, None when there was no other."""
@@ -103,9 +118,30 @@ class Factors:
             user_id, key = first.user_id, first.key
         return user_id, {**key, "factors": f"{first.methods},{method}"}
 
+    def dump(self) -> list[Factor]:
+        """All that wait, the oldest first."""
+        return list(self._waiting.values())
+
+    def load(self, factors: list[Factor]) -> None:
+        """Take in what dump() gave."""
+        for factor in factors:
+            self._wait(factor)
+
+    def _wait(self, factor: Factor) -> None:
+        self._waiting[factor.pid] = factor
+        if len(self._waiting) > PARTIALS_MAX:
+            self._waiting.popitem(last=False)
+
     def _take(self, pid: int, peer: Peer) -> Factor | None:
         factor = self._waiting.pop(pid, None)
         return factor if factor is not None and factor.peer == peer else None
+
+
+class LoginsState(msgspec.Struct):
+    """What has to survive a restart. ``told``: connections of which a failure was told and whose end has not come."""
+
+    factors: list[Factor] = []
+    told: list[Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]] = []
 
 
 def repetitions(record: LoginRecord, count: int) -> list[LoginRecord]:
@@ -178,6 +214,7 @@ class Logins:
         self._builder = LoginBuilder(
             sshd.GRAMMAR,
             record=LoginRecord,
+            end=LoginEnd,
             factors=self._factors,
             repeat=repetitions,
             methods=(*METHODS, "certificate", UNKNOWN),
@@ -216,6 +253,8 @@ class Logins:
             "logins": builder.logins,
             "failures": builder.failures,
             "notes": builder.notes,
+            "ends": builder.ends,
+            "children": builder.children,
             "partials": self._factors.count,
         }
         cells = {f"logins_{method}_{outcome}": count for (method, outcome), count in builder.cells().items()}
@@ -245,6 +284,15 @@ class Logins:
             if time_s * 1_000_000 <= now_us + 86_400_000_000 or year == 1970:
                 return time_s * 1_000_000
         return -1
+
+    def dump(self) -> LoginsState:
+        """What later lines are read by, for the checkpoint. An unfinished line is read again from the input."""
+        return LoginsState(self._factors.dump(), self._builder.told())
+
+    def load(self, state: LoginsState) -> None:
+        """Go on from a dump(), before any input."""
+        self._factors.load(state.factors)
+        self._builder.load_told(state.told)
 
     # ------------------------------------------------------------------------------ output
 

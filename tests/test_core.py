@@ -535,6 +535,53 @@ def test_u31_bytes_that_are_not_utf8_stay_apart() -> None:
 # ------------------------------------------------------------------------------------------- checkpoint
 
 
+def test_u12_a_login_of_two_factors_survives_a_restart_in_between() -> None:
+    first = accepted(4000).replace(b"Accepted", b"Partial")
+    last = b"4000 Accepted keyboard-interactive/pam for bob from 10.0.0.5 port 5022 ssh2\n"
+    core = new_core()
+    core.feed_sshd(first, "pipe", 0)
+    again = new_core()
+    again.load(core.dump(), core.audit_resolved, core.sshd_resolved)
+    again.feed_sshd(last, "pipe", 0)
+    (login,) = taken(again)
+    assert login["subjects"]["userID"] == "bob@corp"
+    assert login["data"]["factors"] == "publickey,keyboard-interactive/pam"
+
+
+def test_a_state_of_before_logins_had_one_is_read() -> None:
+    core = new_core()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    old = json.loads(core.dump())
+    assert old.pop("logins") == {"factors": [], "told": []}
+    again = new_core()
+    again.load(json.dumps(old).encode(), 0, 0)
+    assert again.counters()["logins_waiting_now"] == 1
+
+
+@pytest.mark.parametrize("logins", [1, {"told": [0]}, {"told": [1 << 63]}, {"factors": [{}]}])
+def test_a_bad_state_of_logins_is_told(logins: Any) -> None:
+    state = json.loads(new_core().dump()) | {"logins": logins}
+    with pytest.raises(StateError, match="cannot be read"):
+        new_core().load(json.dumps(state).encode(), 0, 0)
+
+
+def test_lines_about_ends_and_children_make_no_event() -> None:
+    """What they are for, the join will say; none of them may disturb it."""
+    core = new_core()
+    core.feed_sshd(
+        accepted(4000)
+        + b"4000 User child is on pid 4010\n4010 Disconnected from user bob 10.0.0.5 port 5022\n"
+        + b"4000 pam_unix(sshd:session): session closed for user bob\n",
+        "pipe",
+        0,
+    )
+    log = Log()
+    core.feed_audit(log.login(ses=7, pid=4000) + log.execve(b"id", ses=7))
+    assert kinds(taken(core)) == ["UserLogin", "UserAction", "UserAction"]
+    counters = core.counters()
+    assert (counters["sshd_ends"], counters["sshd_children"]) == (2, 1)
+
+
 def test_sessions_survive_a_dump() -> None:
     core = new_core()
     log = Log()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from audito import _sshd
 from audito._logins import event_id
 from audito.events import UNKNOWN, UserLogin
-from audito.logins import PARTIALS_MAX, SHAPES_MAX, LoginRecord, Logins, shape_of
+from audito.logins import PARTIALS_MAX, SHAPES_MAX, LoginEnd, LoginRecord, Logins, LoginsState, shape_of
 from audito.tables.programs import EXECUTABLES
 from audito.tables.sshd import ROWS
 from audito.tables.sshd_grammar import MESSAGE_BYTES, Example, Row
@@ -201,7 +201,13 @@ def test_a_refused_certificate_is_nobodys_identity() -> None:
         "Postponed publickey for bob from ::1 port 1 ssh2 [preauth]",
         "Address 10.0.0.5 maps to h.example.com, but this does not map back to the address.",
         "reverse mapping checking getaddrinfo for h [10.0.0.5] failed - POSSIBLE BREAK-IN ATTEMPT!",
-        "Connection closed by authenticating user root 10.0.0.5 port 1 [preauth]",
+        "Connection closed by invalid user root 10.0.0.5 port 1 [preauth]",
+        "Connection closed by 10.0.0.5 port 1 [preauth]",
+        "Received disconnect from 10.0.0.5 port 1:11: Bye Bye [preauth]",
+        "Timeout before authentication for 10.0.0.5 port 1",
+        "Close session: user bob from ::1 port 1 id 0",
+        "User child is on pid 0",
+        "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser= rhost=10.0.0.5  user=bob",
         "pam_unix(sshd:session): session opened for user bob by (uid=0)",
         "Starting session: shell on pts/0 for bob from 10.0.0.5 port 1 id 0",
     ],
@@ -225,6 +231,143 @@ def test_logins_are_counted_by_method_and_outcome() -> None:
     assert counters["logins_publickey_succeeded"] == 0
 
 
+# ---------------------------------------------------------------------------------- ends, and who serves the user
+
+
+@pytest.mark.parametrize(
+    ("message", "end"),
+    [
+        (
+            "Received disconnect from 10.0.0.5 port 50022:11: disconnected by user",
+            (None, "10.0.0.5", "50022", "disconnected by user"),
+        ),
+        ("Received disconnect from ::1: 11: Bye Bye", (None, "::1", None, "Bye Bye")),
+        ("Disconnected from user b o 10.0.0.5 port 50022", ("b o", "10.0.0.5", "50022", "disconnected")),
+        ("Disconnected from 10.0.0.5", (None, "10.0.0.5", None, "disconnected")),
+        ("Connection closed by user bob ::1 port 1", ("bob", "::1", "1", "Connection closed")),
+        ("Connection reset by ::1 port 1", (None, "::1", "1", "Connection reset")),
+        ("Connection closed by UNKNOWN port 65535", (None, None, "65535", "Connection closed")),
+        ("Connection from user bob ::1 port 1 timed out", ("bob", "::1", "1", "timed out")),
+        (
+            "Timeout, client not responding from user bob ::1 port 1",
+            ("bob", "::1", "1", "Timeout, client not responding"),
+        ),
+        ("Timeout, client not responding.", (None, None, None, "Timeout, client not responding")),
+        (
+            "terminating inactive connection from user bob ::1 port 1",
+            ("bob", "::1", "1", "terminating inactive connection"),
+        ),
+        (
+            "error: Read error from remote host user bob ::1 port 1: Connection timed out",
+            ("bob", "::1", "1", "Connection timed out"),
+        ),
+        (
+            "ssh_dispatch_run_fatal: Connection from user bob ::1 port 1: message authentication code incorrect",
+            ("bob", "::1", "1", "message authentication code incorrect"),
+        ),
+        ("pam_unix(sshd:session): session closed for user bob", ("bob", None, None, None)),
+        ("Disconnecting user bob ::1 port 1: Packet corrupt", ("bob", "::1", "1", "Packet corrupt")),
+        ("Disconnecting: Packet corrupt", (None, None, None, "Packet corrupt")),
+    ],
+)
+def test_ends_of_sessions(message: str, end: tuple[str | None, ...]) -> None:
+    reader = logins()
+    (record,) = reader.feed(f"7 {message}\n".encode(), "pipe", NOW_US)
+    assert (record.kind, record.pid, record.event, record.child_pid) == ("end", 7, None, 0)
+    assert record.end == LoginEnd(*end)
+    assert reader.counters()["ends"] == 1
+    before = read(f"7 {message} [preauth]\n")[0]
+    assert (before.kind, before.end) == ("note", None), "of no session: nobody was authenticated yet"
+
+
+def test_the_listener_tells_of_a_session_that_was_killed() -> None:
+    (record,) = read("1 session process 4711 for connection from 10.0.0.5 to 10.0.0.1 killed by signal 9\n")
+    assert (record.kind, record.pid, record.child_pid) == ("end", 4711, 0)
+    assert record.end == LoginEnd(None, "10.0.0.5", None, "killed by a signal")
+
+
+def test_an_end_whose_mark_may_have_been_cut_off_is_none() -> None:
+    line = "Received disconnect from 10.0.0.5 port 1:11: " + "x" * 600
+    assert [record.kind for record in read(f"7 {line[:499]}\n7 {line[:500]}\n")] == ["end", "note"]
+
+
+def test_the_process_that_serves_the_user() -> None:
+    reader = logins()
+    records = reader.feed(b"7 User child is on pid 4711\n7 User child is on pid 99999999999\n", "pipe", NOW_US)
+    assert [(record.kind, record.pid, record.child_pid) for record in records] == [("child", 7, 4711), ("note", 7, 0)]
+    assert reader.counters()["children"] == 1
+
+
+GIVEN_UP = "Connection closed by authenticating user bob 10.0.0.5 port 50022 [preauth]"
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (GIVEN_UP, "Connection closed"),
+        ("Connection reset by authenticating user bob 10.0.0.5 port 50022 [preauth]", "Connection reset"),
+        ("Disconnected from authenticating user bob 10.0.0.5 port 50022 [preauth]", "disconnected"),
+        ("Connection from authenticating user bob 10.0.0.5 port 50022 timed out [preauth]", "timed out"),
+        (
+            "Disconnecting authenticating user bob 10.0.0.5 port 50022: Change of username or service not allowed:"
+            " (bob,ssh-connection) -> (x 6.6.6.6 port 7: y,ssh-connection) [preauth]",
+            "Change of username or service not allowed: (bob,ssh-connection) -> (x 6.6.6.6 port 7: y,ssh-connection)",
+        ),
+        (
+            "ssh_dispatch_run_fatal: Connection from authenticating user bob 10.0.0.5 port 50022: Broken pipe [preauth]",
+            "Broken pipe",
+        ),
+    ],
+)
+def test_a_user_who_gives_up_has_failed(message: str, reason: str) -> None:
+    """At its usual log level sshd says nothing else of keys that it refused."""
+    event = event_of(f"7 {message}\n")
+    assert who(event) == ("bob", "unknown", "10.0.0.5", "50022")
+    assert event.outcome == "failed"
+    assert event.data == {"error": "authentication failed", "reason": reason, "method": "unknown"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "Failed password for bob from 10.0.0.5 port 50022 ssh2",
+        "Failed publickey for bob from 10.0.0.5 port 50022 ssh2: RSA SHA256:abc",
+        "error: maximum authentication attempts exceeded for bob from 10.0.0.5 port 50022 ssh2 [preauth]",
+        "error: Certificate invalid: expired",  # names no peer: its process does
+        "User bob not allowed because account is locked",
+    ],
+)
+def test_the_end_of_a_failed_attempt_is_no_second_failure(told: str) -> None:
+    records = read(f"7 {told}\n7 {GIVEN_UP}\n")
+    assert [record.kind for record in records] == ["failure", "note"]
+    other = GIVEN_UP.replace("50022", "50023")
+    assert [record.kind for record in read(f"7 {told}\n8 {other}\n")] == ["failure", "failure"]
+
+
+def test_of_a_connection_that_is_over_nothing_is_kept() -> None:
+    reader = logins()
+    for pid in range(1, 10_000):
+        peer = f"10.0.{pid % 200}.{pid % 199} port {pid}"
+        lines = (f"{pid} Failed password for bob from {peer} ssh2", f"{pid} error: Certificate invalid: expired")
+        last = (
+            "Accepted password for bob from {} ssh2" if pid % 2 else "Connection closed by authenticating user bob {}"
+        )
+        reader.feed("".join(f"{line}\n" for line in (*lines, f"{pid} {last.format(peer)}")).encode(), "pipe", NOW_US)
+    assert reader.dump().told == []
+    assert reader.counters()["failures"] == 2 * 9_999
+
+
+def test_connections_that_never_end_are_bounded() -> None:
+    reader = logins()
+    for number in range(20_000):
+        line = f"9 Failed password for bob from 10.1.{number % 256}.{number // 256} port 7 ssh2\n"
+        reader.feed(line.encode(), "pipe", NOW_US)
+    assert len(reader.dump().told) <= 4096
+    (record,) = reader.feed(f"9 {line[2:].replace('Failed password for', 'Connection closed by authenticating user')}"
+                            .replace(" from", "").replace(" ssh2", "").encode(), "pipe", NOW_US)  # fmt: skip
+    assert record.kind == "note", "the latest is known"
+
+
 # ---------------------------------------------------------------------------------- every example, every way in
 
 
@@ -241,7 +384,9 @@ def expected(row: Row, example: Example) -> tuple[Any, ...]:
     fields = example.fields
     kinds = {"Accepted": "login", "Failed": "failure", "Partial": "note", "Postponed": "note"}
     kind = kinds[fields["verb"]] if row.yields == "attempt" else row.yields
-    if kind == "note":
+    if kind == "end":
+        kind = {"authenticating user": "failure", "invalid user": "note"}.get(fields.get("state", ""), "end")
+    if kind not in ("login", "failure"):
         return (kind,)
     address = fields.get("addr", fields.get("host", UNKNOWN)).replace("UNKNOWN", UNKNOWN)
     port = fields.get("port", UNKNOWN) if address != UNKNOWN else UNKNOWN
@@ -279,7 +424,9 @@ def test_u17_every_example_through_a_real_pipe(tmp_path: Path) -> None:
     """The line end stays on what a pipe gives: 16 of 20 of the Go daemon's patterns never matched there."""
     path = tmp_path / "sshd-pipe"
     os.mkfifo(path, 0o600)
-    lines = [f"{number + 1} {example.line}\n".encode() for number, (row, example) in enumerate(_all_examples())]
+    # Ends first: they are of the same connections as the failures, and one attempt is one failure.
+    examples = sorted(_all_examples(), key=lambda found: found[0].yields != "end")
+    lines = [f"{number + 1} {example.line}\n".encode() for number, (row, example) in enumerate(examples)]
 
     def write() -> None:
         with path.open("wb", buffering=0) as pipe:
@@ -294,8 +441,10 @@ def test_u17_every_example_through_a_real_pipe(tmp_path: Path) -> None:
         while data := pipe.read(700):
             records += reader.feed(data, "pipe", NOW_US)
     writer.join()
-    assert [record.pid for record in records] == list(range(1, len(lines) + 1))
-    kinds = [expected(row, example)[0] for row, example in _all_examples()]
+    listeners = "child_killed"  # is told of another process, which it names: 4711
+    pids = [4711 if row.name == listeners else number + 1 for number, (row, _) in enumerate(examples)]
+    assert [record.pid for record in records] == pids
+    kinds = [expected(row, example)[0] for row, example in examples]
     assert [record.kind for record in records] == kinds
     assert reader.counters()["unmatched"] == 0
 
@@ -324,7 +473,7 @@ def test_what_is_kept_of_one_line_says_nothing_of_another() -> None:
             for name, text in (("user", user), ("addr", addr), ("port", port)):
                 if example.fields.get(name):
                     line = line.replace(example.fields[name], text, 1)
-            if row.yields != "note" and example.fields.get("verb") != "Partial":  # those join with what comes
+            if row.yields in ("attempt", "failure") and example.fields.get("verb") != "Partial":  # those join
                 lines += [f"{pid} {line}\n" for pid in (7, 8, 1_000_007)]
     lines += [f"{n % 3} Invalid user u{n} from 10.0.{n % 256}.1 port {n}\n" for n in range(1, 600)]
     rng.shuffle(lines)
@@ -362,7 +511,7 @@ ENVELOPES = [
 def test_every_envelope(format: str, envelope: str, wrap: str) -> None:
     if envelope.startswith("auth.c"):
         wrap = wrap.removeprefix("error: ").removeprefix("fatal: ")  # -E has no such prefixes
-    for message in (CERT, FAILED, "Disconnecting: x"):
+    for message in (CERT, FAILED, "Postponed publickey for bob from ::1 port 1 ssh2"):
         line = envelope.format(wrap.format(message)) + "\n"
         assert summary(read(line, format)) == summary(read(f"9 {message}\n")), line
         assert summary(read(line, "auto")) == summary(read(f"9 {message}\n")), line
@@ -834,6 +983,22 @@ def test_a_first_factor_counts_for_its_own_login_only(second: str) -> None:
     record = read(f"9 {PARTIAL_CERT}\n{second}\n")[-1]
     assert record.event is not None
     assert who(record.event)[1] == "unknown"
+
+
+def test_u12_a_first_factor_survives_a_restart() -> None:
+    key = f"9 {PARTIAL_CERT}\n".encode()
+    whole = logins()
+    whole.feed(key, "pipe", NOW_US)
+    before = logins()
+    before.feed(key, "pipe", NOW_US)
+    before.feed(b"10 Failed password for bob from 10.0.0.5 port 50022 ssh2\n", "pipe", NOW_US)
+    after = logins()
+    after.load(msgspec.json.decode(msgspec.json.encode(before.dump()), type=LoginsState))
+    assert after.dump() == before.dump()
+    second = f"9 {SECOND}\n".encode()
+    assert after.feed(second, "pipe", NOW_US) == whole.feed(second, "pipe", NOW_US)
+    assert [record.kind for record in after.feed(f"10 {GIVEN_UP}\n".encode(), "pipe", NOW_US)] == ["note"]
+    assert after.dump() == LoginsState()
 
 
 def test_first_factors_are_bounded() -> None:

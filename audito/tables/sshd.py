@@ -24,7 +24,8 @@ def _cut(line: str) -> str:
 _WHO = "<{invalid=invalid user} {user}|{user:known}>"
 """The marker that sshd puts before a name that is no account: without it the name is one that exists."""
 
-_PEER = "<{state=authenticating user|invalid user|user} {user} {addr} port {port}|{addr}< port {port}>>"
+_USER_PEER = "<{state=authenticating user|user} {user:known}|{state=invalid user} {user}> {addr} port {port}"
+_PEER = "<" + _USER_PEER + "|{addr}< port {port}>>"
 """packet.c's remote_id: the user since 7.5, the port since 7.3."""
 
 _VERB = "{verb=Accepted|Failed|Postponed|Partial}"
@@ -627,18 +628,22 @@ _CONNECTION_ROWS = (
         _ex("Connection from 10.0.0.5 port 1 with IP opts: 83", addr="10.0.0.5", port="1", text="83"),
     ),
     _row(
-        "connection_over", "Connection <closed|reset> by " + _PEER, "6.6-", "note",
-        _ex("Connection reset by 10.0.0.5 port 4711", addr="10.0.0.5", port="4711"),
-        _ex("Connection closed by 10.0.0.5", addr="10.0.0.5"),
+        "connection_over", "{reason=Connection closed|Connection reset} by " + _PEER, "6.6-", "end",
+        _ex("Connection reset by 10.0.0.5 port 4711", reason="Connection reset", addr="10.0.0.5", port="4711"),
+        _ex("Connection closed by 10.0.0.5", reason="Connection closed", addr="10.0.0.5"),
         _ex(
             "Connection closed by authenticating user bob 10.0.0.5 port 50022",
-            state="authenticating user", user="bob", addr="10.0.0.5", port="50022",
+            reason="Connection closed", state="authenticating user", user="bob", addr="10.0.0.5", port="50022",
         ),
         _ex(
             "Connection closed by invalid user  10.0.0.5 port 50022",
-            state="invalid user", user="", addr="10.0.0.5", port="50022",
+            reason="Connection closed", state="invalid user", user="", addr="10.0.0.5", port="50022",
         ),
-        _ex("Connection reset by user b o ::1 port 1", state="user", user="b o", addr="::1", port="1"),
+        _ex(
+            "Connection reset by user b o ::1 port 1",
+            reason="Connection reset", state="user", user="b o", addr="::1", port="1",
+        ),
+        error="authentication failed",
     ),
     _row(
         "connection_cut", "<Connection closed by|Connection reset by|Disconnected from|Disconnecting>"
@@ -647,19 +652,24 @@ _CONNECTION_ROWS = (
         cut="only",
     ),
     _row(
-        "connection_timeout", "Connection from " + _PEER + " timed out", "7.5-", "note",
+        "connection_timeout", "Connection from " + _PEER + " timed out", "7.5-", "end",
         _ex(
             "Connection from invalid user x y 10.0.0.5 port 1 timed out",
             state="invalid user", user="x y", addr="10.0.0.5", port="1",
         ),
+        error="authentication failed", reason="timed out",
     ),
     _row(
-        "connection_error", "{source:known}: Connection from " + _PEER + ": {text}", "7.5-", "note",
+        "connection_error", "{source:known}: Connection from " + _USER_PEER + ": {text}", "7.5-", "end",
         _ex(
             "ssh_dispatch_run_fatal: Connection from user bob 10.0.0.5 port 1: message authentication code incorrect",
             source="ssh_dispatch_run_fatal", state="user", user="bob", addr="10.0.0.5", port="1",
             text="message authentication code incorrect",
         ),
+        error="authentication failed", last=True,
+    ),
+    _row(  # of before there was a user: no session ends with it
+        "connection_refused", "{source:known}: Connection from {addr}< port {port}>: {text}", "7.5-", "note",
         _ex(
             "banner exchange: Connection from 10.0.0.5 port 1: invalid format",
             source="banner exchange", addr="10.0.0.5", port="1", text="invalid format",
@@ -667,14 +677,15 @@ _CONNECTION_ROWS = (
         last=True,
     ),
     _row(
-        "disconnected", "Disconnected from " + _PEER, "6.6-", "note",
+        "disconnected", "Disconnected from " + _PEER, "6.6-", "end",
         _ex(
             "Disconnected from user bob 10.0.0.5 port 50022", state="user", user="bob", addr="10.0.0.5", port="50022",
         ),
         _ex("Disconnected from 10.0.0.5", addr="10.0.0.5"),
+        error="authentication failed", reason="disconnected",
     ),
     _row(
-        "disconnecting", "Disconnecting< " + _PEER + ">: {text}", "6.6-", "note",
+        "disconnecting", "Disconnecting< " + _PEER + ">: {text}", "6.6-", "end",
         _ex(
             "Disconnecting authenticating user bob 10.0.0.5 port 1: Too many authentication failures",
             state="authenticating user", user="bob", addr="10.0.0.5", port="1", text="Too many authentication failures",
@@ -682,9 +693,10 @@ _CONNECTION_ROWS = (
         _ex(
             "Disconnecting: Too many authentication failures for bob", text="Too many authentication failures for bob",
         ),
+        error="authentication failed",
     ),
     _row(
-        "received_disconnect", "Received disconnect from {addr}< port {port}:|: >{code}: {text}", "6.6-", "note",
+        "received_disconnect", "Received disconnect from {addr}< port {port}:|: >{code}: {text}", "6.6-", "end",
         _ex(
             "Received disconnect from 10.0.0.5 port 50022:11: disconnected by user",
             addr="10.0.0.5", port="50022", code="11", text="disconnected by user",
@@ -704,23 +716,25 @@ _CONNECTION_ROWS = (
         ),
     ),
     _row(
-        "unresponsive", "<Timeout, client not responding|terminating inactive connection> from " + _PEER,
-        "6.6-", "note",
+        "unresponsive", "{reason=Timeout, client not responding|terminating inactive connection} from " + _PEER,
+        "6.6-", "end",
         _ex(
             "Timeout, client not responding from user bob 10.0.0.5 port 1",
-            state="user", user="bob", addr="10.0.0.5", port="1",
+            reason="Timeout, client not responding", state="user", user="bob", addr="10.0.0.5", port="1",
         ),
         _ex(
             "terminating inactive connection from user bob 10.0.0.5 port 1",
-            state="user", user="bob", addr="10.0.0.5", port="1",
+            reason="terminating inactive connection", state="user", user="bob", addr="10.0.0.5", port="1",
         ),
+        error="authentication failed",
     ),
     _row(
-        "unresponsive_old", "Timeout, client not responding.", "6.6-7.6", "note",
+        "unresponsive_old", "Timeout, client not responding.", "6.6-7.6", "end",
         _ex("Timeout, client not responding."),
+        reason="Timeout, client not responding",
     ),
     _row(
-        "read_error", "Read error from remote host " + _PEER + ": {text}", "6.6-", "note",
+        "read_error", "Read error from remote host " + _PEER + ": {text}", "6.6-", "end",
         _ex(
             "Read error from remote host 10.0.0.5 port 1: Connection timed out",
             addr="10.0.0.5", port="1", text="Connection timed out",
@@ -733,6 +747,7 @@ _CONNECTION_ROWS = (
             "Read error from remote host user bob 10.0.0.5 port 1: x",
             state="user", user="bob", addr="10.0.0.5", port="1", text="x",
         ),
+        error="authentication failed",
     ),
     _row(
         "timeout", "Timeout before authentication for {addr}< port {port}>", "6.6-9.7", "note",
@@ -810,12 +825,13 @@ _CONNECTION_ROWS = (
     _row(
         "child_killed", "session process {pid} for <connection from {addr} to {laddr}|{text}> killed by"
         " signal {signal}<"
-        " after authentication>", "9.8-", "note",
+        " after authentication>", "9.8-", "end",
         _ex(
             "session process 4711 for connection from 10.0.0.5 to 10.0.0.1 killed by signal 9",
             pid="4711", addr="10.0.0.5", laddr="10.0.0.1", signal="9",
         ),
         _ex("session process 4711 for [auth] killed by signal 9", pid="4711", text="[auth]", signal="9"),
+        reason="killed by a signal",
     ),
     _row(
         "child_crashed", "Session process {pid} unpriv child crash for <connection from {addr} to {laddr}|{text}>",
@@ -827,7 +843,7 @@ _CONNECTION_ROWS = (
         _ex("Session process 4711 unpriv child crash for x", pid="4711", text="x"),
     ),
     _row(
-        "user_child", "User child is on pid {pid}", "6.6-", "note",
+        "user_child", "User child is on pid {pid}", "6.6-", "child",
         _ex("User child is on pid 4711", pid="4711"),
     ),
     _row(

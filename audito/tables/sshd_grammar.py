@@ -49,9 +49,10 @@ FIELDS = {
 }  # fmt: skip
 """Every field there is, and its usual kind. One name means one thing, in whichever row it stands."""
 
-YIELDS = ("attempt", "failure", "note")
-"""``attempt``: the verb says which (Accepted, Failed, Postponed, Partial); ``failure``: a failed login;
-``note``: known, counted, and no event of its own."""
+YIELDS = ("attempt", "failure", "end", "child", "note")
+"""``attempt``: the verb says which (Accepted, Failed, Postponed, Partial); ``failure``: a failed login; ``end``: of a
+connection, or, where its ``state`` is "authenticating user", of an attempt to log in; ``child``: which process serves
+the user from now on; ``note``: known, counted, and no event of its own."""
 
 CUTS = ("", "tail", "only", "open")
 """Of a line that is as long as sshd lets one be, the end may be missing. ``tail``: the last free field then takes all
@@ -82,8 +83,9 @@ def example(line: str, /, **fields: str) -> Example:
 class Row(NamedTuple):
     """One message. ``versions``: the first of sshd and the last that write it, or who else does.
 
-    A failure's ``error`` and ``reason`` go into ``data``, as does a ``method`` that the message does not name;
-    ``user`` is the account where the message can mean only one. ``last``: a row in general terms, which reads only
+    A failure's ``error`` and ``reason`` go into ``data``, as does a ``method`` that the message does not name; an end's
+    ``reason``, without which its ``text`` is taken, into the LoginEnd. ``user`` is the account where the message can
+    mean only one. ``last``: a row in general terms, which reads only
     what no other row does.
     """
 
