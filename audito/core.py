@@ -113,9 +113,9 @@ class Again(Struct):
     the events in it that were not whole or not decided. All others in it are over.
     """
 
-    bytes: Annotated[int, Meta(ge=0, le=2**62)]
-    clock_ms: TimeMs
-    open: list[tuple[U32, TimeMs, U32]]
+    bytes: Annotated[int, Meta(ge=0, le=2**62)] = 0
+    clock_ms: TimeMs = 0
+    open: list[tuple[U32, TimeMs, U32]] = []
 
 
 class CoreState(Struct):
@@ -125,9 +125,9 @@ class CoreState(Struct):
     identities: dict[int, tuple[Raw, Raw]]
     pending: list[PendingLogin]
     sshd_clock_ms: int
-    ends: EndsState
-    again: Again
-    logins: LoginsState
+    ends: EndsState = msgspec.field(default_factory=EndsState)
+    again: Again = msgspec.field(default_factory=Again)
+    logins: LoginsState = msgspec.field(default_factory=LoginsState)
 
 
 class Core:
@@ -414,7 +414,6 @@ class Core:
         """
         window_ms = self.settings.join_window_ms
         self._ends.expire(self._sshd_clock_ms, self._sshd_now_ms)
-        self._write_logouts()
         if self._sshd_clock_ms > window_ms:
             for slot in self._sessions.waiting(self._sshd_clock_ms - window_ms):
                 if self._is_settled(slot):
@@ -428,6 +427,7 @@ class Core:
             self._drop_pending(self._contested[0])
         while self._pending_order and self._is_over(self._pending_order[0], window_ms):
             self._drop_pending(self._pending_order[0])
+        self._write_logouts()
 
     def _is_settled(self, slot: int) -> bool:
         """Whether the audit side is so far past the session's LOGIN that what tells its account has come."""
@@ -562,9 +562,7 @@ class Core:
         audit = self._audit
         again = Again(audit.taken - audit.resolved, audit.top_ms, audit.open_events())
         return _encoder.encode(
-            CoreState(
-                rows, identities, pending, self._sshd_clock_ms, self._ends.dump(), again, self._logins.dump()
-            )
+            CoreState(rows, identities, pending, self._sshd_clock_ms, self._ends.dump(), again, self._logins.dump())
         )
 
     def load(self, state: bytes, audit_base: int, sshd_base: int) -> None:
@@ -595,6 +593,7 @@ class Core:
         self._sshd_clock_ms = saved.sshd_clock_ms
         self._logins.load(saved.logins)
         for login in saved.pending:
+            self._ends.login(login.pid, login.source)
             self._wait(login)
 
     def counters(self) -> dict[str, int]:

@@ -104,7 +104,6 @@ class Ends:
 
     def session(self, ended: Ended) -> None:
         """The kernel ended a session."""
-        self._forget(ended.source)
         if before := self._waiting.get(ended.pid):
             self._finish(before, None)  # its pid was used again
         reason = self._reasons.pop(ended.pid, None)
@@ -132,29 +131,32 @@ class Ends:
         return EndsState(list(self._waiting.values()), self._unopened)
 
     def load(self, state: EndsState) -> None:
-        """Go on from a dump()."""
+        """Go on from a dump(); login() the live ones first."""
         for ended in state.ended:
+            self.login(ended.pid, ended.source)
             ended.noted_ms = 0
             self._waiting[ended.pid] = ended
         for pid, login in state.unopened.items():
+            self.login(pid, login.source)
             self._unopened[pid] = login
-            if connection := _connection(login.source):
-                self._pids[connection] = pid
 
     def _finish(self, ended: Ended, reason: Reason | None) -> None:
         del self._waiting[ended.pid]
+        self._forget(ended.pid, ended.source)
         if reason:
             ended.extra.reason = reason.text
         self._ready.append(ended)
 
     def _end_unopened(self, pid: int, reason: Reason) -> None:
         login = self._unopened.pop(pid)
-        self._forget(login.source)
+        self._forget(pid, login.source)
         extra = events.LogoutExtra(max(reason.time_ms - login.time_ms, 0), reason=reason.text or msgspec.UNSET)
         self._ready.append(Ended(pid, reason.time_ms, 0, login.audit_id, "sshd", extra, login.source, login.subjects))
 
-    def _forget(self, source: Raw) -> None:
-        self._pids.pop(_connection(source), None)
+    def _forget(self, pid: int, source: Raw) -> None:
+        connection = _connection(source)
+        if self._pids.get(connection) == pid:  # else it is another login's by now
+            del self._pids[connection]
 
 
 def _connection(source: Raw) -> str:

@@ -39,7 +39,8 @@ def reason(logout: dict[str, Any]) -> str | None:
 
 @pytest.mark.parametrize("line_first", [True, False])
 @pytest.mark.parametrize(
-    ("lines", "why"), [(RECEIVED + DISCONNECTED, "disconnected by user"), (TIMEOUT + CLOSED, "timeout")]
+    ("lines", "why"),
+    [(RECEIVED + DISCONNECTED, "disconnected by user"), (TIMEOUT + CLOSED, "Timeout, client not responding")],
 )
 def test_the_line_of_the_user_child_says_why_the_session_ended(lines: bytes, why: str, line_first: bool) -> None:
     """The PID trap: the child's pid is not the login's; address and port are."""
@@ -63,7 +64,9 @@ def test_the_child_that_sshd_named_is_known_by_its_pid() -> None:
     log = Log()
     core = bound(log)
     core.feed_sshd(f"4000 User child is on pid {CHILD}\n".encode(), "pipe", 0)
-    core.feed_sshd(f"{CHILD} Received disconnect from UNKNOWN port 65535:11: disconnected by user\n".encode(), "pipe", 0)
+    core.feed_sshd(
+        f"{CHILD} Received disconnect from UNKNOWN port 65535:11: disconnected by user\n".encode(), "pipe", 0
+    )
     core.feed_audit(log.message("USER_END", ses=7, pid=4000))
     assert [reason(logout) for logout in logouts(core)] == ["disconnected by user"]
 
@@ -86,7 +89,7 @@ def test_a_connection_that_comes_again_is_another_login() -> None:
     core.feed_audit(log.login(ses=8, pid=4100) + log.message("USER_END", ses=8, pid=4100))
     core.feed_sshd(TIMEOUT, "pipe", 0)
     first, second = logouts(core)
-    assert (reason(first), reason(second)) == ("disconnected by user", "timeout")
+    assert (reason(first), reason(second)) == ("disconnected by user", "Timeout, client not responding")
     assert second["subjects"]["userID"] == "eve@corp"
 
 

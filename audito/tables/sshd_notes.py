@@ -1,4 +1,4 @@
-"""The messages of sshd that tell of no attempt to log in: rows of tables/sshd.py, all of them notes."""
+"""The messages of sshd that tell of no attempt to log in: rows of tables/sshd.py, nearly all of them notes."""
 
 from __future__ import annotations
 
@@ -263,12 +263,15 @@ PAM_ROWS = (
         ),
         _ex("session opened for user bob by root(uid=0)", user="bob", by="root", by_uid="0"),
     ),
-    _note(
-        "pam_closed", "<pam_{module}({service}): >session closed for user {user}", "pam",
-        _ex(
-            "pam_unix(sshd:session): session closed for user bob", module="unix", service="sshd:session", user="bob",
+    Row(
+        "pam_closed", "<pam_{module}({service}): >session closed for user {user}", "pam", "end",
+        (
+            _ex(
+                "pam_unix(sshd:session): session closed for user bob",
+                module="unix", service="sshd:session", user="bob",
+            ),
+            _ex("session closed for user bob", user="bob"),
         ),
-        _ex("session closed for user bob", user="bob"),
     ),
     _note(
         "pam_failure",
