@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from configparser import ConfigParser
 from configparser import Error as ConfigParserError
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -274,9 +275,9 @@ def check_auditd(host: Host, config: DoctorConfig) -> Findings:
         yield Finding(name, "warning", text)
     else:
         yield Finding(name, "ok", f"runs (pid {pid})")
-    conf = _auditd_conf(host)
+    conf_path, conf = _auditd_conf(host, pid)
     if conf.get("write_logs", "yes") == "no":
-        edit = "sed -i -E 's/^ *write_logs *=.*/write_logs = yes/' /etc/audit/auditd.conf"
+        edit = f"sed -i -E 's/^ *write_logs *=.*/write_logs = yes/' {shlex.quote(conf_path)}"
         yield Finding(name, "missing", "it writes no log (write_logs = no)", (edit, "pkill -HUP -x auditd"))
     log = conf.get("log_file", "")
     source = audit_source(config.inputs)
@@ -285,10 +286,14 @@ def check_auditd(host: Host, config: DoctorConfig) -> Findings:
         yield Finding(name, "warning", f"it writes {log}, and audito is to read {source.path}", (flag,))
 
 
-def _auditd_conf(host: Host) -> dict[str, str]:
-    lines = (host.text("/etc/audit/auditd.conf") or "").splitlines()
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+def _auditd_conf(host: Host, pid: int) -> tuple[str, dict[str, str]]:
+    """The file of auditd's settings, and what stands in it; a running one may have been given another directory."""
+    words = (host.text(f"/proc/{pid}/cmdline") or "").split("\0")
+    directory = next((value for flag, value in pairwise(words) if flag == "-c"), "/etc/audit")
+    path = f"{directory}/auditd.conf"
+    lines = [line for line in (host.text(path) or "").splitlines() if not line.lstrip().startswith("#")]
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return path, {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
 def check_audit_log(host: Host, config: DoctorConfig) -> Findings:

@@ -200,6 +200,9 @@ def test_auditd_writes_elsewhere_or_nothing(made: Made) -> None:
     made.flags += ["--audit-dir-path", "/srv/audit"]
     made.write("/etc/audit/auditd.conf", "log_file = /srv/audit/audit.log\nwrite_logs = yes\n")
     assert len(made.findings("auditd")) == 1
+    made.write("/proc/812/cmdline", "/sbin/auditd\0-c\0/srv/etc\0")
+    made.write("/srv/etc/auditd.conf", "log_file = /var/log/audit/audit.log\n")
+    assert made.findings("auditd")[1].mend == ("audito run --audit-dir-path /var/log/audit",)
 
 
 def test_the_audit_log(made: Made) -> None:
@@ -377,7 +380,7 @@ def test_without_pam_no_login_is_a_session(made: Made) -> None:
         ("INFO", "publickey,keyboard-interactive", "missing"),
         ("VERBOSE", "publickey,password", "ok"),
         ("ERROR", "any", "missing"),
-        ("QUIET", "any", "missing"),
+        ("SILENT", "any", "missing"),
     ],
 )
 def test_log_level(made: Made, level: str, methods: str, state: str) -> None:
@@ -802,3 +805,13 @@ def test_facts_about_hosts() -> None:
     assert facts.IMJOURNAL_BURST_LINES / facts.IMJOURNAL_INTERVAL_S < facts.LOG_LINES_PER_S_MIN
     assert not set(facts.QUIET_LOG_LEVELS) & set(facts.FULL_LOG_LEVELS)
     assert len({row.program for row in facts.MANAGERS}) == len(facts.MANAGERS)
+
+
+def test_every_line_is_documented(made: Made) -> None:
+    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "docs/operation.md").read_text(), re.MULTILINE)
+    documented = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    names = {finding.check for finding in made.report().findings}
+    del made.commands["sshd -T"]
+    names |= {finding.check for finding in made.report().findings}
+    assert names <= set(documented)
+    assert len(names) == len(doctor.CHECKS)
