@@ -151,7 +151,7 @@ def test_auditing_is_off(made: Made) -> None:
 def test_auditctl_is_not_there(made: Made) -> None:
     del made.commands["auditctl -s"]
     finding = made.finding("auditing")
-    assert (finding.state, finding.mend) == ("missing", ("apt-get install -y auditd",))
+    assert (finding.state, finding.mend) == ("missing", ("apt-get update && apt-get install -y auditd",))
     (made.root / "usr/bin/apt-get").unlink()
     made.write("/usr/bin/dnf", "")
     assert made.finding("auditing").mend == ("dnf install -y audit",)
@@ -180,7 +180,10 @@ def test_nobody_takes_the_records(made: Made) -> None:
     assert made.finding("auditd").state == "missing"
     assert made.finding("auditd").mend == ("systemctl enable --now auditd",)
     (made.root / "usr/sbin/auditd").unlink()
-    assert made.finding("auditd").mend == ("apt-get install -y auditd", "systemctl enable --now auditd")
+    assert made.finding("auditd").mend == (
+        "apt-get update && apt-get install -y auditd",
+        "systemctl enable --now auditd",
+    )
     (made.root / "run/systemd/system").rmdir()
     made.write("/etc/init.d/auditd", "")
     assert made.finding("auditd").mend[-1] == "service auditd start"
@@ -291,7 +294,7 @@ def test_lost_records_and_the_backlog(made: Made) -> None:
 
 def test_there_is_no_sshd(made: Made) -> None:
     del made.commands["sshd -T"]
-    assert made.finding("sshd").mend == ("apt-get install -y openssh-server",)
+    assert made.finding("sshd").mend == ("apt-get update && apt-get install -y openssh-server",)
     assert not made.findings("UsePAM") and not made.findings("LogLevel")
 
 
@@ -356,7 +359,7 @@ def test_pam_loginuid_is_missed(made: Made, files: dict[str, str]) -> None:
 
 def test_a_pam_stack_of_the_vendor_is_copied_first(made: Made) -> None:
     (made.root / "etc/pam.d/sshd").unlink()
-    assert made.finding("pam_loginuid").mend == ("apt-get install -y openssh-server",)
+    assert made.finding("pam_loginuid").mend == ("apt-get update && apt-get install -y openssh-server",)
     made.write("/usr/lib/pam.d/sshd", "session required pam_unix.so\n")
     assert made.finding("pam_loginuid").mend[0].startswith("cp /usr/lib/pam.d/sshd /etc/pam.d/sshd && sed -i ")
 
@@ -450,7 +453,7 @@ def test_no_source_of_lines_at_all(made: Made) -> None:
     made.flags = made.flags[:4]
     (made.root / "var/log/auth.log").unlink()
     finding = made.finding("sshd lines")
-    assert finding.state == "missing" and finding.mend[0] == "apt-get install -y rsyslog"
+    assert finding.state == "missing" and finding.mend[0] == "apt-get update && apt-get install -y rsyslog"
     made.flags += ["--sshd-pipe-path", "/run/sshd.pipe"]
     assert "no pipe /run/sshd.pipe" in made.finding("sshd lines").text
     made.write("/run/sshd.pipe", "")
@@ -622,7 +625,10 @@ def test_state_that_others_may_write_to(made: Made) -> None:
 
 def test_a_clock_that_nobody_keeps(made: Made) -> None:
     made.clock = False
-    assert made.finding("clock").mend == ("apt-get install -y chrony",)
+    assert made.finding("clock").mend == (
+        "apt-get update && apt-get install -y chrony",
+        "systemctl enable --now chrony",
+    )
     made.write("/usr/lib/systemd/system/chrony.service", "")
     assert made.finding("clock").mend == ("systemctl enable --now chrony",)
     made.write("/usr/lib/systemd/system/systemd-timesyncd.service", "")

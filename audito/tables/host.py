@@ -55,7 +55,7 @@ class Manager(NamedTuple):
 
 
 MANAGERS = (
-    Manager("/usr/bin/apt-get", "apt-get install -y", {"auditd": "auditd", "sshd": "openssh-server"}),
+    Manager("/usr/bin/apt-get", "apt-get update && apt-get install -y", {"auditd": "auditd", "sshd": "openssh-server"}),
     Manager("/usr/bin/dnf", "dnf install -y", {"auditd": "audit", "sshd": "openssh-server"}),
     Manager("/usr/bin/yum", "yum install -y", {"auditd": "audit", "sshd": "openssh-server"}),
     Manager("/usr/bin/zypper", "zypper --non-interactive install", {"auditd": "audit", "sshd": "openssh"}),
