@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -46,8 +47,8 @@ class Rule(Struct, frozen=True):
 
     @property
     def removal(self) -> str:
-        """The command that takes it away until rules are loaded again."""
-        return "auditctl " + self.text.replace("-a ", "-d ", 1)
+        """The command of a shell that takes it away until rules are loaded again."""
+        return shlex.join(("auditctl", "-d", *self.text.split()[1:]))
 
 
 class Coverage(Struct, frozen=True):

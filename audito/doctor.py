@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from configparser import ConfigParser
 from configparser import Error as ConfigParserError
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -191,6 +192,12 @@ class Host:
         manager = next((row for row in facts.MANAGERS if self.has(row.program)), None)
         return (f"{manager.install} {manager.packages.get(package, package)}",) if manager else ()
 
+    def start(self, service: str, program: str) -> str:
+        """The command that starts a daemon, for good where systemd runs."""
+        if self.has_systemd:
+            return f"systemctl enable --now {service}"
+        return f"service {service} start" if self.has(f"/etc/init.d/{service}") else program
+
 
 def write_file(path: str, *lines: str) -> str:
     """The command that makes a file of these lines, and its directory."""
@@ -209,12 +216,6 @@ def audit_status(host: Host) -> dict[str, int]:
 
 def audit_rules_of(host: Host) -> list[auditctl.Rule]:
     return auditctl.parse_rules(host.ran("auditctl", "-l").out)
-
-
-def start_auditd(host: Host) -> tuple[str, ...]:
-    if host.has_systemd:
-        return ("systemctl enable --now auditd",)
-    return ("service auditd start",) if host.has("/etc/init.d/auditd") else ("auditd",)
 
 
 def load_rules(host: Host) -> str:
@@ -236,7 +237,7 @@ def check_auditing(host: Host, config: DoctorConfig) -> Findings:
         told = (ran.err or ran.out).strip().splitlines()
         yield _unanswered(host, name, told[-1] if told else f"auditctl -s: exit code {ran.code}")
     elif audit_status(host).get("enabled") == 0:
-        mend = ("auditctl -e 1",) if audit_status(host).get("pid") else start_auditd(host)
+        mend = ("auditctl -e 1",) if audit_status(host).get("pid") else (host.start("auditd", "auditd"),)
         yield Finding(name, "missing", "the kernel writes no audit records (enabled 0)", mend)
     else:
         is_locked = audit_status(host).get("enabled") == 2
@@ -267,16 +268,16 @@ def check_auditd(host: Host, config: DoctorConfig) -> Findings:
     program = (host.text(f"/proc/{pid}/comm") or "").strip()
     if not pid:
         has_auditd = host.has("/usr/sbin/auditd") or host.has("/sbin/auditd")
-        mend = (*(() if has_auditd else host.install("auditd")), *start_auditd(host))
+        mend = (*(() if has_auditd else host.install("auditd")), host.start("auditd", "auditd"))
         yield Finding(name, "missing", "nobody takes the kernel's records", mend)
     elif program not in ("", "auditd"):
         text = f"{program} (pid {pid}) takes the records, not auditd: does it write a log as auditd's?"
         yield Finding(name, "warning", text)
     else:
         yield Finding(name, "ok", f"runs (pid {pid})")
-    conf = _auditd_conf(host)
+    conf_path, conf = _auditd_conf(host, pid)
     if conf.get("write_logs", "yes") == "no":
-        edit = "sed -i -E 's/^ *write_logs *=.*/write_logs = yes/' /etc/audit/auditd.conf"
+        edit = f"sed -i -E 's/^ *write_logs *=.*/write_logs = yes/' {shlex.quote(conf_path)}"
         yield Finding(name, "missing", "it writes no log (write_logs = no)", (edit, "pkill -HUP -x auditd"))
     log = conf.get("log_file", "")
     source = audit_source(config.inputs)
@@ -285,10 +286,14 @@ def check_auditd(host: Host, config: DoctorConfig) -> Findings:
         yield Finding(name, "warning", f"it writes {log}, and audito is to read {source.path}", (flag,))
 
 
-def _auditd_conf(host: Host) -> dict[str, str]:
-    lines = (host.text("/etc/audit/auditd.conf") or "").splitlines()
-    pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
-    return {name.strip().lower(): value.strip() for name, _, value in pairs}
+def _auditd_conf(host: Host, pid: int) -> tuple[str, dict[str, str]]:
+    """The file of auditd's settings, and what stands in it; a running one may have been given another directory."""
+    words = (host.text(f"/proc/{pid}/cmdline") or "").split("\0")
+    directory = next((value for flag, value in pairwise(words) if flag == "-c"), "/etc/audit")
+    path = f"{directory}/auditd.conf"
+    lines = [line for line in (host.text(path) or "").splitlines() if not line.lstrip().startswith("#")]
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    return path, {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
 def check_audit_log(host: Host, config: DoctorConfig) -> Findings:
@@ -308,7 +313,7 @@ def check_audit_log(host: Host, config: DoctorConfig) -> Findings:
             yield _not_ours(host, name, str(exc))
             return
     if not paths:
-        mend = start_auditd(host) if audit_status(host).get("pid") == 0 else ()
+        mend = (host.start("auditd", "auditd"),) if audit_status(host).get("pid") == 0 else ()
         yield Finding(name, "missing", f"there is no audit.log in {source.path}", mend)
         return
     newest = max(path.stat().st_mtime for path in paths)
@@ -589,7 +594,7 @@ def check_sshd_lines(host: Host, config: DoctorConfig) -> Findings:
     name = "sshd lines"
     source = sshd_source(config.inputs, lambda pattern: bool(host.names(pattern)))
     if source is None:
-        mend = (*host.install("rsyslog"), "service rsyslog start")
+        mend = (*host.install("rsyslog"), host.start("rsyslog", "rsyslogd"))
         yield Finding(name, "missing", "there is no journal and no syslog file for them", mend)
     elif source.kind in ("pipe", "stdin"):
         yield _pipe(host, name, source.path)
@@ -876,14 +881,11 @@ def check_clock(host: Host, config: DoctorConfig) -> Findings:
     if host.clock():
         yield Finding("clock", "ok", "is kept right")
         return
-    mend: tuple[str, ...]
     if host.has_systemd and host.unit("systemd-timesyncd"):
-        mend = ("timedatectl set-ntp true",)
-    elif host.has_systemd:
-        unit = host.unit("chronyd", "chrony")
-        mend = (f"systemctl enable --now {unit}",) if unit else host.install("chrony")
+        mend: tuple[str, ...] = ("timedatectl set-ntp true",)
     else:
-        mend = (*(() if host.has("/usr/sbin/chronyd") else host.install("chrony")), "service chrony start")
+        unit = host.unit("chronyd", "chrony")
+        mend = (*(() if unit else host.install("chrony")), host.start(unit or "chrony", "chronyd"))
     yield Finding("clock", "warning", "nobody keeps it right: the kernel says it is not synchronised", mend)
 
 

@@ -151,7 +151,7 @@ def test_auditing_is_off(made: Made) -> None:
 def test_auditctl_is_not_there(made: Made) -> None:
     del made.commands["auditctl -s"]
     finding = made.finding("auditing")
-    assert (finding.state, finding.mend) == ("missing", ("apt-get install -y auditd",))
+    assert (finding.state, finding.mend) == ("missing", ("apt-get update && apt-get install -y auditd",))
     (made.root / "usr/bin/apt-get").unlink()
     made.write("/usr/bin/dnf", "")
     assert made.finding("auditing").mend == ("dnf install -y audit",)
@@ -180,7 +180,10 @@ def test_nobody_takes_the_records(made: Made) -> None:
     assert made.finding("auditd").state == "missing"
     assert made.finding("auditd").mend == ("systemctl enable --now auditd",)
     (made.root / "usr/sbin/auditd").unlink()
-    assert made.finding("auditd").mend == ("apt-get install -y auditd", "systemctl enable --now auditd")
+    assert made.finding("auditd").mend == (
+        "apt-get update && apt-get install -y auditd",
+        "systemctl enable --now auditd",
+    )
     (made.root / "run/systemd/system").rmdir()
     made.write("/etc/init.d/auditd", "")
     assert made.finding("auditd").mend[-1] == "service auditd start"
@@ -200,6 +203,9 @@ def test_auditd_writes_elsewhere_or_nothing(made: Made) -> None:
     made.flags += ["--audit-dir-path", "/srv/audit"]
     made.write("/etc/audit/auditd.conf", "log_file = /srv/audit/audit.log\nwrite_logs = yes\n")
     assert len(made.findings("auditd")) == 1
+    made.write("/proc/812/cmdline", "/sbin/auditd\0-c\0/srv/etc\0")
+    made.write("/srv/etc/auditd.conf", "log_file = /var/log/audit/audit.log\n")
+    assert made.findings("auditd")[1].mend == ("audito run --audit-dir-path /var/log/audit",)
 
 
 def test_the_audit_log(made: Made) -> None:
@@ -288,7 +294,7 @@ def test_lost_records_and_the_backlog(made: Made) -> None:
 
 def test_there_is_no_sshd(made: Made) -> None:
     del made.commands["sshd -T"]
-    assert made.finding("sshd").mend == ("apt-get install -y openssh-server",)
+    assert made.finding("sshd").mend == ("apt-get update && apt-get install -y openssh-server",)
     assert not made.findings("UsePAM") and not made.findings("LogLevel")
 
 
@@ -353,7 +359,7 @@ def test_pam_loginuid_is_missed(made: Made, files: dict[str, str]) -> None:
 
 def test_a_pam_stack_of_the_vendor_is_copied_first(made: Made) -> None:
     (made.root / "etc/pam.d/sshd").unlink()
-    assert made.finding("pam_loginuid").mend == ("apt-get install -y openssh-server",)
+    assert made.finding("pam_loginuid").mend == ("apt-get update && apt-get install -y openssh-server",)
     made.write("/usr/lib/pam.d/sshd", "session required pam_unix.so\n")
     assert made.finding("pam_loginuid").mend[0].startswith("cp /usr/lib/pam.d/sshd /etc/pam.d/sshd && sed -i ")
 
@@ -377,7 +383,7 @@ def test_without_pam_no_login_is_a_session(made: Made) -> None:
         ("INFO", "publickey,keyboard-interactive", "missing"),
         ("VERBOSE", "publickey,password", "ok"),
         ("ERROR", "any", "missing"),
-        ("QUIET", "any", "missing"),
+        ("SILENT", "any", "missing"),
     ],
 )
 def test_log_level(made: Made, level: str, methods: str, state: str) -> None:
@@ -447,7 +453,7 @@ def test_no_source_of_lines_at_all(made: Made) -> None:
     made.flags = made.flags[:4]
     (made.root / "var/log/auth.log").unlink()
     finding = made.finding("sshd lines")
-    assert finding.state == "missing" and finding.mend[0] == "apt-get install -y rsyslog"
+    assert finding.state == "missing" and finding.mend[0] == "apt-get update && apt-get install -y rsyslog"
     made.flags += ["--sshd-pipe-path", "/run/sshd.pipe"]
     assert "no pipe /run/sshd.pipe" in made.finding("sshd lines").text
     made.write("/run/sshd.pipe", "")
@@ -619,7 +625,10 @@ def test_state_that_others_may_write_to(made: Made) -> None:
 
 def test_a_clock_that_nobody_keeps(made: Made) -> None:
     made.clock = False
-    assert made.finding("clock").mend == ("apt-get install -y chrony",)
+    assert made.finding("clock").mend == (
+        "apt-get update && apt-get install -y chrony",
+        "systemctl enable --now chrony",
+    )
     made.write("/usr/lib/systemd/system/chrony.service", "")
     assert made.finding("clock").mend == ("systemctl enable --now chrony",)
     made.write("/usr/lib/systemd/system/systemd-timesyncd.service", "")
@@ -802,3 +811,13 @@ def test_facts_about_hosts() -> None:
     assert facts.IMJOURNAL_BURST_LINES / facts.IMJOURNAL_INTERVAL_S < facts.LOG_LINES_PER_S_MIN
     assert not set(facts.QUIET_LOG_LEVELS) & set(facts.FULL_LOG_LEVELS)
     assert len({row.program for row in facts.MANAGERS}) == len(facts.MANAGERS)
+
+
+def test_every_line_is_documented(made: Made) -> None:
+    rows = re.findall(r"^\| (`[^|]*`) \|", (ROOT / "docs/operation.md").read_text(), re.MULTILINE)
+    documented = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    names = {finding.check for finding in made.report().findings}
+    del made.commands["sshd -T"]
+    names |= {finding.check for finding in made.report().findings}
+    assert names <= set(documented)
+    assert len(names) == len(doctor.CHECKS)

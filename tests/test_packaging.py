@@ -164,7 +164,9 @@ def test_readme_names_flags_that_exist() -> None:
     commands = "\n".join(command for command in readme_commands() if "audito" in command)
     tables = "\n".join(re.findall(r"^\|.*\|$", readme(), re.MULTILINE))
     named = flags_in(commands.replace("-m audito", "")) | flags_in(re.sub(r"[^`]*(`-[^`]*`|$)", r"\1", tables))
-    helps = [run(sys.executable, "-m", "audito", name, "--help", cwd=ROOT) for name in ("run", "replay", "decode")]
+    helps = [
+        run(sys.executable, "-m", "audito", name, "--help", cwd=ROOT) for name in ("run", "replay", "decode", "doctor")
+    ]
     assert {"output", "audit-dir-path", "sshd-pipe-path", "sshd", "event-types"} <= named
     assert named <= flags_in("\n".join(helps))
 

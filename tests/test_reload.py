@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from audito.config import Config, rows
+
 from .test_daemon import (  # noqa: F401  # the fixtures
+    ROOT,
     Running,
     Start,
     _files,
@@ -297,3 +300,10 @@ def test_the_age_of_the_audit_log_is_looked_at_from_the_reload_on(start: Start, 
     host.reload("")
     assert "audito_maldito_audit_log_check" not in host.run.get("/metrics")[1]
     assert host.run.stop() == 0
+
+
+def test_what_can_change_is_documented() -> None:
+    section = (ROOT / "docs/operation.md").read_text().partition("## SIGHUP")[2]
+    listed = section.partition("between two reads of the input:")[2].partition("Flags stay")[0]
+    documented = re.findall(r"`([a-z-]+)`", listed)
+    assert documented == [row.setting.name for row in rows(Config) if row.setting.live]

@@ -132,6 +132,21 @@ def test_the_watchdog_is_fed_at_half_of_its_time(
     assert run.stop() == 0
 
 
+def test_who_is_watched_over_wakes_no_more_often(start: Start, pipes: list[str], manager: Manager) -> None:
+    run = start(*pipes, environ=under(manager, WATCHDOG_USEC="30000000"))
+    manager.wait("READY")
+    time.sleep(2.5)  # what the start left to do
+
+    def wakes() -> int:
+        text = Path(f"/proc/{run.process.pid}/status").read_text()
+        return int(re.findall(r"voluntary_ctxt_switches:\s*(\d+)", text)[0])
+
+    before = wakes()
+    time.sleep(4)
+    assert wakes() - before <= 6
+    assert run.stop() == 0
+
+
 def test_a_stopped_process_feeds_no_watchdog(start: Start, pipes: list[str], manager: Manager) -> None:
     run = start(*pipes, environ=under(manager, WATCHDOG_USEC="1000000"))
     manager.wait("WATCHDOG", 2)

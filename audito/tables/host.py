@@ -16,8 +16,8 @@ UNIT_DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/syst
 SSHD_UNITS = ("ssh", "sshd")
 """Debian's name, everybody else's."""
 
-QUIET_LOG_LEVELS = ("QUIET", "FATAL", "ERROR")
-"""Of sshd: below INFO, on which it says who logged in."""
+QUIET_LOG_LEVELS = ("QUIET", "SILENT", "FATAL", "ERROR")
+"""Of sshd: below INFO, on which it says who logged in. ``sshd -T`` calls the first by the second's name."""
 
 FULL_LOG_LEVELS = ("VERBOSE", "DEBUG", "DEBUG1", "DEBUG2", "DEBUG3")
 """Of sshd: all factors of a login and every failure are logged. At INFO only the last factor is."""
@@ -55,7 +55,7 @@ class Manager(NamedTuple):
 
 
 MANAGERS = (
-    Manager("/usr/bin/apt-get", "apt-get install -y", {"auditd": "auditd", "sshd": "openssh-server"}),
+    Manager("/usr/bin/apt-get", "apt-get update && apt-get install -y", {"auditd": "auditd", "sshd": "openssh-server"}),
     Manager("/usr/bin/dnf", "dnf install -y", {"auditd": "audit", "sshd": "openssh-server"}),
     Manager("/usr/bin/yum", "yum install -y", {"auditd": "audit", "sshd": "openssh-server"}),
     Manager("/usr/bin/zypper", "zypper --non-interactive install", {"auditd": "audit", "sshd": "openssh"}),

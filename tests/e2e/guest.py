@@ -1,8 +1,8 @@
 """A systemd of its own, as process 1 of namespaces, on an overlay of this machine's files.
 
-What services of the guest write is gone with it; the network and the clock are the machine's. It has no power over
-kernel auditing (its bounding set lacks those capabilities), no devices but the harmless ones, and starts nothing
-but the units that a test names: not what the machine has enabled.
+What services of the guest write is gone with it; the network and the clock are the machine's. It has no devices but
+the harmless ones, and starts nothing but the units that a test names: not what the machine has enabled. The kernel
+lets only its first pid namespace change auditing; without ``audited`` the guest's logins leave no records either.
 """
 
 from __future__ import annotations
@@ -12,16 +12,26 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from .undo import HostError, started_at, wait_until
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEMD = "/lib/systemd/systemd"
 REPOSITORY = Path(__file__).resolve().parents[2]
 GROUP = f"audito-e2e-{os.getpid()}"
 """The control group, in each hierarchy, that the guest takes for the root of all."""
+
+# A service of the guest sees the tree and its packages, but no home: an interpreter from there is at /opt/python.
+LAUNCHER = f"""#!/opt/python/bin/python{sys.version_info.major}.{sys.version_info.minor}
+import sys
+sys.path[:0] = ["{REPOSITORY}", "{sysconfig.get_path("purelib")}"]
+from audito.cli import main
+sys.exit(main())
+"""
 
 BOOT = r"""
 set -eu
@@ -52,9 +62,9 @@ printf '[Unit]\nRequires=systemd-journald.service\nAfter=systemd-journald.servic
 cd "$root"
 mkdir -p run/host
 pivot_root . run/host
-exec chroot . sh -c 'umount -l /run/host; exec setpriv --bounding-set -audit_control,-audit_write,-audit_read \
+exec chroot . sh -c 'umount -l /run/host; exec setpriv --bounding-set "$4" \
     env -i container=audito-e2e PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    '"$3"' --system --unit=audito-e2e.target --log-target=journal-or-kmsg --log-level=notice --show-status=no'
+    "$3" --system --unit=audito-e2e.target --log-target=journal-or-kmsg --log-level=notice --show-status=no' - - - "$3" "$4"
 """
 
 
@@ -90,8 +100,9 @@ def hierarchies() -> Iterator[Path]:
 class Guest:
     """A running systemd; ``run`` runs a command inside. Errors: HostError."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, audited: bool = False) -> None:
         self._directory = directory
+        self._dropped = "-audit_read" if audited else "-audit_read,-audit_control,-audit_write"
         self._groups = [group / GROUP for group in hierarchies()]
         self._process: subprocess.Popen[bytes] | None = None
         self.pid = 0
@@ -115,7 +126,7 @@ class Guest:
                 (group / "cgroup.procs").write_text(str(os.getpid()))
 
         flags = ("--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--kill-child")
-        script = ("bash", "-c", BOOT, "boot", str(base), sys.base_prefix, SYSTEMD)
+        script = ("bash", "-c", BOOT, "boot", str(base), sys.base_prefix, SYSTEMD, self._dropped)
         with (self._directory / "guest.out").open("wb") as output:
             self._process = subprocess.Popen(
                 ["unshare", *flags, *script],
@@ -175,6 +186,7 @@ class Guest:
         """Run a command inside; returns its exit code and what it printed."""
         done = subprocess.run(
             ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--", *command],
+            env={"PATH": PATH},
             input=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -198,6 +210,11 @@ class Guest:
     def append(self, path: str, text: str) -> None:
         """Append to a file of the guest."""
         self.run("sh", "-c", 'cat >> "$1"', "-", path, stdin=text)
+
+    def install_audito(self) -> None:
+        """Put the tree's audito where its service expects it; on PATH too."""
+        self.write("/opt/audito/bin/audito", LAUNCHER, "755")
+        self.run("ln", "-s", "/opt/audito/bin/audito", "/usr/local/bin/audito")
 
     def show(self, unit: str, name: str) -> str:
         """Return one property of a unit."""

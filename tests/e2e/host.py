@@ -71,8 +71,9 @@ This run changes the machine, and puts it back at its end:
   accounts      {", ".join(ACCOUNTS)}, with a home and, for core, sudo without a password
   files         {SUDOERS_DROP_IN}, {CRON_DROP_IN}, {REFUSED_PROGRAM},
                 {JOURNALD_DROP_IN}, {RUN_DIRECTORY}, /dev/log, /run/sshd
-  audit         auditing on, failure mode 0, a larger backlog, {len(RULES)} rules on execve
+  audit         auditing on, failure mode 0, a larger backlog, {len(RULES)} rules on execve; /etc/audit
   daemons       auditd, sshd (a free loopback port), rsyslogd, cron, and journald without systemd
+  limits        fs.inotify, for a moment
   namespaces    a second systemd with a journald and an sshd, on an overlay of this machine's files
 It leaves behind: packages that were missing ({", ".join(PACKAGES)}),
 and lines about its logins in wtmp, btmp and lastlog.
@@ -177,6 +178,26 @@ class Host:
     def address_towards(self, source_address: str) -> str:
         """Return the address that sshd listens at for a client at SOURCE_ADDRESS."""
         return "::1" if ":" in source_address else "127.0.0.1"
+
+    def keep(self, path: Path) -> None:
+        """Have PATH put back as it is now, when the run ends: a file, a directory, or nothing."""
+        copy = self.directory / "kept" / path.relative_to("/")
+        copy.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.exists():
+            run("cp", "--archive", str(path), str(copy))
+        self._undo.add("put back", str(copy), str(path))
+
+    def keep_sysctl(self, name: str) -> int:
+        """Have a kernel setting put back as it is now, when the run ends; returns it."""
+        value = int(run("sysctl", "-n", name))
+        self._undo.add("sysctl", name, value)
+        return value
+
+    def set_rules(self, *rules: list[str]) -> None:
+        """Have the kernel hold these audit rules and no others, until the rules of the run are wanted again."""
+        run("auditctl", "-D")
+        for rule in rules:
+            run("auditctl", "-a", *rule)
 
     def rotate_audit_log(self) -> None:
         """Have auditd rotate its log now, by rename, as it does when the log is full."""

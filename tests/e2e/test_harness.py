@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -92,6 +93,24 @@ def test_a_step_that_cannot_be_taken_back_is_told_and_the_others_are(tmp_path: P
     (complaint,) = journal.take_back()
     assert "below-a-file" in complaint
     assert not kept.exists()
+
+
+def test_what_was_copied_is_put_back(tmp_path: Path) -> None:
+    kept, etc = tmp_path / "kept", tmp_path / "etc"
+    (etc / "rules.d").mkdir(parents=True, mode=0o750)
+    (etc / "rules.d/a.rules").write_text("-D\n")
+    shutil.copytree(etc, kept)
+    journal = Undo(tmp_path / "undo.jsonl")
+    journal.add("put back", str(kept), str(etc))
+    journal.add("put back", str(tmp_path / "was not there"), str(tmp_path / "new"))
+    (etc / "rules.d/a.rules").write_text("-e 2\n")
+    (etc / "rules.d/b.rules").touch()
+    (tmp_path / "new").touch()
+    assert journal.take_back() == []
+    assert [path.name for path in (etc / "rules.d").iterdir()] == ["a.rules"]
+    assert (etc / "rules.d/a.rules").read_text() == "-D\n"
+    assert (etc / "rules.d").stat().st_mode & 0o777 == 0o750
+    assert not (tmp_path / "new").exists()
 
 
 def test_waiting_has_an_end() -> None:

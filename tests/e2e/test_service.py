@@ -10,8 +10,6 @@ import json
 import os
 import re
 import subprocess
-import sys
-import sysconfig
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,14 +36,6 @@ pytestmark = [
 AUDIT_LOG = "/var/log/audit/audit.log"
 EVENTS = "/var/log/audito/events.jsonl"
 SETTINGS = "/etc/audito/audito.toml"
-
-# The guest sees the tree and its packages, but no home: an interpreter from there is at /opt/python.
-LAUNCHER = f"""#!/opt/python/bin/python{sys.version_info.major}.{sys.version_info.minor}
-import sys
-sys.path[:0] = ["{REPOSITORY}", "{sysconfig.get_path("purelib")}"]
-from audito.cli import main
-sys.exit(main())
-"""
 
 # Only what sshd needs to let root in by a key: it is the guest's, on loopback.
 SSHD_CONFIGURATION = """\
@@ -81,7 +71,7 @@ class Service:
         """Run the documented commands, but for pip: the tree and its packages are there already."""
         venv, *commands = documented()
         assert venv == "python3 -m venv /opt/audito && /opt/audito/bin/pip install ."
-        self.guest.write("/opt/audito/bin/audito", LAUNCHER, "755")
+        self.guest.install_audito()
         self.guest.write(AUDIT_LOG, "", "600")
         self.guest.run("chmod", "700", "/var/log/audit")
         # A watchdog that barks within the patience of a test, and the library of an interpreter from a home.

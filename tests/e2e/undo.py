@@ -106,11 +106,20 @@ def remove(path: str) -> None:
         Path(path).unlink(missing_ok=True)
 
 
+def put_back(copy: str, path: str) -> None:
+    """Make PATH what it was when COPY was made of it: a file, a directory with all that is in it, or nothing."""
+    remove(path)
+    if os.path.exists(copy):
+        run("cp", "--archive", copy, path)
+
+
 STEPS: dict[str, Callable[..., object]] = {
     "auditctl": lambda *arguments: run("auditctl", *arguments),
+    "put back": put_back,
     "remove": remove,
     "remove account": remove_account,
     "stop process": stop_process,
+    "sysctl": lambda name, value: run("sysctl", "-q", "-w", f"{name}={value}"),
 }
 
 
