@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +18,8 @@ CHART = DEPLOY / "helm" / "audito"
 
 def find(name: str) -> str:
     """The program's path: in .tools, beside this Python, on PATH, or where only root looks. Skips where there is none."""
-    places = [ROOT / ".tools" / "bin", Path(sys.executable).parent, *os.get_exec_path(), "/usr/sbin", "/sbin"]
+    scripts = sysconfig.get_path("scripts")
+    places = [ROOT / ".tools" / "bin", scripts, *os.get_exec_path(), "/usr/sbin", "/sbin"]
     found = shutil.which(name, path=os.pathsep.join(map(str, places)))
     if found is None:
         pytest.skip(f"{name} is not here: make deploy-tools, or the distribution's package")

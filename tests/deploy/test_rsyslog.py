@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_a_session_through_both_pipes(host: Path) -> None:
         assert daemon.stop() == 0
         events = daemon.events()
     expected = output_of(
-        *(find("python"), "-m", "audito", "replay", "--audit", EXAMPLES / "audit.log", "--sshd", EXAMPLES / "sshd.log"),
+        *(sys.executable, "-m", "audito", "replay", "--audit", EXAMPLES / "audit.log", "--sshd", EXAMPLES / "sshd.log"),
         *("--event-types", "UserAction"),
     )
     sequences = sorted(re.findall(r'"sequence":(\d+)', expected))

@@ -92,7 +92,8 @@ def test_our_manifest_starts_it_and_its_probes_pass(tmp_path: Path) -> None:
         assert get(daemon.port, container["livenessProbe"]["httpGet"]["path"]) == (200, b"ok\n")
         assert get(daemon.port, "/metrics")[0] == 200
         assert {tuple(event["target"].values()) for event in daemon.events()} == {(NODE, "deadbeef" * 4)}
-        assert resident_kib(daemon.process.pid) < 64 << 10, "more than the chart's request"
+        if os.environ.get("AUDITO_SANITIZE") != "1":
+            assert resident_kib(daemon.process.pid) < 64 << 10, "more than the chart's request"
         assert daemon.stop() == 0, daemon.log.read_text()
 
 
