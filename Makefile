@@ -47,6 +47,9 @@ demo: build ## replay the captured session in examples/ and print its events
 test: build ## all tests but those that change the machine; PYTEST_ARGS="-k name" picks some
 	@$(RUN) -m pytest $(PYTEST_ARGS)
 
+.PHONY: unit-test
+unit-test: test ## the same, under the name that it had for the Go daemon
+
 .PHONY: integration-test
 integration-test: build ## live, against auditd, journald and sshd; changes the machine: root and AUDITO_E2E=1
 	@$(PY) -m tests.e2e.host
@@ -83,10 +86,34 @@ bench-update: build ## after a change that is meant: the benches' digests and th
 # Compiled modules that have a .pyi.
 STUBBED := $(patsubst audito/%.pyi,audito.%,$(wildcard audito/_*.pyi))
 
+.PHONY: image
+image: ## the container image, with docker, podman or buildah; IMAGE, TAG and BASE name it and what it is built on
+	@tools/image
+
+.PHONY: image-test
+image-test: build ## build the image as root with buildah on a base of debootstrap, and run the main job in it; minutes
+	@AUDITO_IMAGE=1 $(PY) -m pytest tests/deploy/test_image.py $(PYTEST_ARGS)
+
+.PHONY: deploy-tools
+deploy-tools: $(VENV)/.packages ## what checks deploy/, into .tools and .venv: its tests skip without
+	@tools/deploy-tools
+
+.PHONY: chart
+chart: build ## write the settings into the Helm chart's values and their schema
+	@$(PY) tools/gen_chart.py
+
+.PHONY: instance-test
+instance-test: build ## LIVE_INSTANCE=host: fetch that host's logs over ssh, and replay them here
+	@tools/instance-test
+
+.PHONY: clean-instance-test
+clean-instance-test: ## take away what was fetched
+	@rm -rf live-instance-test
+
 .PHONY: clean
 clean: ## take away what was built; .venv stays
 	@rm -rf build dist *.egg-info audito/*.so .mypy_cache .pytest_cache .ruff_cache .hypothesis $(VENV)/.built-*
 
 .PHONY: distclean
-distclean: clean ## as clean, and .venv
-	@rm -rf $(VENV)
+distclean: clean ## as clean, and .venv and .tools
+	@rm -rf $(VENV) .tools

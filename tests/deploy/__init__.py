@@ -1,0 +1,1 @@
+"""What is in deploy/, held against the programs that will read it and against the daemon that it starts."""
