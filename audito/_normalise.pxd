@@ -7,6 +7,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from audito._fastparse cimport EventSink
+from audito._fields cimport F_KNOWN_MAX
 from audito._scan cimport Span
 from audito._sessions cimport Event, Record, Session
 
@@ -25,29 +26,6 @@ cdef enum:
     LINES_BYTES_KEPT = 4 << 20      # a greater buffer, of many lines or a huge argv, is given back once it is taken
     TIME_TEXT_BYTES = 24            # 2026-11-23T07:00:00.000Z
     NUMBER_BYTES_MAX = 10           # 4294967295
-
-cdef enum:                          # KnownField: fields that have a place of their own: no search for them
-    F_NONE
-    F_PID
-    F_PPID
-    F_AUID
-    F_UID
-    F_EUID
-    F_ARCH
-    F_SYSCALL
-    F_EXIT
-    F_COMM
-    F_EXE
-    F_KEY
-    F_CWD
-    F_ADDED_UID                     # UID="root": names that auditd adds in ENRICHED format
-    F_ADDED_EUID
-    F_MAIN_ONLY                     # from here on only the main record's count
-    F_SUCCESS
-    F_RES
-    F_SES
-    F_KNOWN_MAX
-
 
 cdef struct Field:
     Span key
@@ -77,12 +55,6 @@ cdef struct Facts:
 cdef struct FieldNames:
     int count
     Span name[FIELD_NAMES_MAX]
-
-
-cdef struct PathFields:             # what of a PATH record is asked for, quotes and all
-    Span name
-    Span mode
-    Span nametype
 
 
 # Where the reader of EXECVE records stands: a long argument spans fields, and records.

@@ -18,6 +18,7 @@ FLOORS = (
     ("_scan",),
     ("_sessions",),
     ("_fastparse", "_sshd", "events"),
+    ("_fields",),
     ("_normalise",),
     ("normalise", "logins", "checkpoint", "health", "privileges"),
     ("core",),
@@ -42,7 +43,7 @@ MEMBER_LISTS = ("__init__", "all")
 
 # Sources know bytes and files and never events; sinks see bytes only.
 BYTES_ONLY = ("sources", "sinks")
-EVENT_ROOMS = ("events", "_sessions", "_fastparse", "_sshd", "_normalise", "normalise", "logins", "core")
+EVENT_ROOMS = ("events", "_sessions", "_fastparse", "_fields", "_sshd", "_normalise", "normalise", "logins", "core")
 
 # What makes tasks, timers or threads.
 SCHEDULERS = ("asyncio", "uvloop", "threading", "sched", "concurrent", "multiprocessing")
