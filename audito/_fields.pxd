@@ -103,6 +103,16 @@ cdef inline int known_field(Span key) noexcept nogil:
     return F_NONE
 
 
+cdef inline bint is_kernels(int known) noexcept nogil:
+    # Whether the kernel writes this field in front of each message of a program.
+    return known == F_PID or known == F_AUID or known == F_UID or known == F_SES
+
+
+cdef inline Span without_mark(Span key) noexcept nogil:
+    # `#035UID`: rsyslog's mark, where it follows a quote.
+    return span_of(key.ptr + 4, key.len - 4) if key.len > 4 and is_tail_mark(key.ptr, key.ptr + key.len) else key
+
+
 cdef inline Span lower_key(Span key) noexcept nogil:
     # The longest end of a key that is [a-z0-9_-]: `x.pid` is pid, `UID` is none. go-libaudit reads keys so.
     cdef Py_ssize_t i = key.len
@@ -148,14 +158,6 @@ cdef inline const uint8_t *after(const uint8_t *p, const uint8_t *end, const cha
     # Where a field is that stands further on, its name and the blank before it given; p where it is not.
     cdef const uint8_t *found = <const uint8_t *>memmem(p, <size_t>(end - p), text, len)
     return p if found is NULL else found
-
-
-cdef inline Span without_tail(Span value, const uint8_t *end) noexcept nogil:
-    # `(null)#035ARCH=…`: rsyslog's way to write the mark before auditd's own names, which leaves no blank there.
-    cdef Py_ssize_t i = span_find(value, c'#', 0)
-    if i > 0 and is_tail_mark(value.ptr + i, end):
-        return span_of(value.ptr, i)
-    return value
 
 
 cdef inline bint is_upper_hex(Span s) noexcept nogil:

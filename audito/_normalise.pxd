@@ -122,6 +122,7 @@ cdef class Reader(EventSink):
     cdef bint is_login_user(self) noexcept nogil
     cdef int read_record(self, Record *record, bint main) except -1
     cdef int read_fields(self, Span text, uint16_t type, bint main, int depth) except -1
+    cdef bint counts(self, int known, bint main, int depth, bint behind) noexcept nogil
     cdef Span message(self, Span value, const uint8_t *end) noexcept nogil
     cdef void last_wins(self, uint16_t first) noexcept nogil
     cdef const uint8_t *read_avc(self, Span text) noexcept nogil
@@ -137,6 +138,7 @@ cdef class Reader(EventSink):
     cdef str default_how(self)
     cdef bint is_interpreter(self, Span exe) except -1
     cdef str exe_text(self)
+    cdef str nameless(self, tuple syscall)
     cdef str named_text(self, Field *field, tuple syscall)
     cdef int mean_file(self, Action row) except -1
     cdef int mean_socket(self) except -1

@@ -13,13 +13,13 @@ from audito._fastparse cimport TYPE_EXECVE, TYPE_LOGIN, TYPE_PATH, TYPE_PROCTITL
 from audito._fields cimport (
     ARG_LENGTH, ARG_WHOLE, F_ADDED_EUID, F_ADDED_UID, F_ARCH, F_AUID, F_COMM, F_CWD, F_EUID, F_EXE, F_EXIT, F_KEY,
     F_MAIN_ONLY, F_PID, F_PPID, F_RES, F_SES, F_SUCCESS, F_SYSCALL, F_UID, NO_INT, TYPE_AVC, TYPE_SECCOMP, TYPE_TTY,
-    TYPE_USER_CMD, TYPE_USER_TTY, PathFields, after, arg_key, hex_value, is_ascii, is_id_key, is_octal,
+    TYPE_USER_CMD, TYPE_USER_TTY, PathFields, after, arg_key, hex_value, is_ascii, is_id_key, is_kernels, is_octal,
     is_simple, is_upper_hex, known_field, lower_key, needs_decoding, read_path, record_field, same_key, same_letters,
-    same_text, says_nothing, signed_int, stripped, without_tail,
+    same_text, says_nothing, signed_int, stripped, without_mark,
 )
 from audito._scan cimport (
     Span, ends_text, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of, span_starts, unhex,
-    unquoted,
+    unquoted, without_tail,
 )
 from audito._sessions cimport (
     EVENT_ENDS_SESSION, EVENT_TRUNCATED, Identity, first_record, identity_source, identity_subjects, next_record,
@@ -263,13 +263,13 @@ cdef class Reader(EventSink):
             if key.len == 2:                # a0: past a3 and items=; nobody asks for them
                 p = after(p, end, b" ppid=", 6)
                 continue
-            if key.len > 4 and key.ptr[0] == c'#' and is_tail_mark(key.ptr, end):
-                key = span_of(key.ptr + 4, key.len - 4)
+            if key.len > 4 and key.ptr[0] == c'#':
+                key = without_mark(key)
             known = known_field(key)
             if known:
                 value = span_of(start, p - start)
-                if value.len > 4 and value.ptr[0] == c'(':
-                    value = without_tail(value, end)
+                if known == F_KEY and value.len and value.ptr[0] != c'"':
+                    value = without_tail(value, True)       # the last field of the record
                 if not says_nothing(stripped(value)):
                     f.known[known] = value
                     f.known_types[known] = TYPE_SYSCALL
@@ -293,6 +293,7 @@ cdef class Reader(EventSink):
         cdef Field *field
         cdef uint16_t first = f.field_count
         cdef int known
+        cdef bint behind = False        # the quote that ends a message, without a mark
         if type == TYPE_AVC and depth == 0:
             p = self.read_avc(text)
         while next_field(&p, end, &key, &value):
@@ -301,13 +302,22 @@ cdef class Reader(EventSink):
                 p = inner.ptr + inner.len
                 if depth < NESTING_MAX:
                     self.read_fields(inner, type, main, depth + 1)
+                if p + 1 < end and main:
+                    f.known[F_ADDED_UID] = span_of(NULL, 0)     # auditd's own is still to come
                 continue
             if type == TYPE_LOGIN and key.ptr - 4 >= text.ptr and (
                     memcmp(key.ptr - 4, b"old ", 4) == 0 or memcmp(key.ptr - 4, b"new ", 4) == 0):
                 key = span_of(key.ptr - 4, key.len + 4)     # old_auid, new_ses: kernels up to 3.13
+            if not self.exact:
+                behind = key.len > 1 and key.ptr[0] == c"'"
+                if behind:
+                    key = without_mark(span_of(key.ptr + 1, key.len - 1))
+                if value.len and (value.ptr[value.len - 1] == c'=' or (
+                        value.ptr[0] != c'"' and span_is(key, b"key", 3))):     # a name follows: `1UID="root"`
+                    value = without_tail(value, span_is(key, b"data", 4))
+                    p = min(p, value.ptr + value.len)
             known = known_field(key)
-            if known and (main or (f.known[known].ptr is NULL and known < F_MAIN_ONLY)) and not says_nothing(
-                    stripped(value)):
+            if known and self.counts(known, main, depth, behind) and not says_nothing(stripped(value)):
                 f.known[known] = value
                 f.known_types[known] = type
             if f.field_count >= FIELDS_MAX:
@@ -326,6 +336,18 @@ cdef class Reader(EventSink):
         if depth == 0 and f.field_count - first > 1:
             self.last_wins(first)
         return 0
+
+    cdef inline bint counts(self, int known, bint main, int depth, bint behind) noexcept nogil:
+        # Whether a known field of this record is taken. Of a program's message (depth) only what the kernel did not
+        # say itself: `uid=0 … msg='op=add-user uid=1001'` is done by root. go-libaudit takes the last. The names that
+        # auditd adds are in the order of the fields, so the first is the kernel's; in a message it is none, but for
+        # the one behind its quote (`msg='…'UID="root"`).
+        cdef Facts *f = &self.facts
+        if known == F_ADDED_UID or known == F_ADDED_EUID:
+            return f.known[known].ptr is NULL and (depth == 0 or behind)
+        if not main:
+            return f.known[known].ptr is NULL and known < F_MAIN_ONLY
+        return depth == 0 or self.exact or f.known[known].ptr is NULL or not is_kernels(known)
 
     cdef Span message(self, Span value, const uint8_t *end) noexcept nogil:
         # The text inside msg='…': to the last quote before auditd's own tail, for a user's text may hold quotes.
@@ -479,6 +501,8 @@ cdef class Reader(EventSink):
                     break
         m.how = self.default_how()
         if row is None:
+            if not self.exact:
+                m.action = self.nameless(syscall)
             return 0
         m.action = row.action
         m.object_type = row.object_type
@@ -501,6 +525,13 @@ cdef class Reader(EventSink):
                 if field is not NULL:
                     m.how = self.field_text(field)
         return 0
+
+    cdef str nameless(self, tuple syscall):
+        # What stands for the action of which no row knows a word: the syscall, its number where it has no name, or the
+        # type of the record. go-libaudit says nothing there.
+        if self.facts.type == TYPE_SYSCALL and syscall is not None:
+            return <str>syscall[0]
+        return self.type_name()
 
     cdef str named_text(self, Field *field, tuple syscall):
         # The text of a field that a rule names; a syscall's number becomes its name.
@@ -544,7 +575,7 @@ cdef class Reader(EventSink):
             return 0
         for i in range(start, f.path_count):
             read_path(f.paths[i], &path)
-            if not span_is(path.nametype, b"PARENT", 6) and not span_is(path.nametype, b"UNKNOWN", 7):
+            if not span_starts(path.nametype, b"PARENT", 6) and not span_starts(path.nametype, b"UNKNOWN", 7):
                 break
         else:
             read_path(f.paths[start], &path)
@@ -564,6 +595,8 @@ cdef class Reader(EventSink):
         if self.facts.address is NULL:
             return 0
         saddr = stripped(record_field(self.facts.address, b"saddr", 5))
+        if not self.exact:
+            saddr = without_tail(saddr, True)
         if not is_hex(saddr) or saddr.len < 4:
             return 0
         size = saddr.len // 2

@@ -136,8 +136,28 @@ def test_the_wrong_arch_gives_no_wrong_name() -> None:
     text = syscall(59)[1]
     assert acted(("SYSCALL", text.replace(b"c000003e syscall=59", b"40000003 syscall=11")))["action"] == "executed"
     assert acted(("SYSCALL", text.replace(b"c000003e syscall=59", b"c00000b7 syscall=221")))["action"] == "executed"
-    assert acted(("SYSCALL", text.replace(b"c000003e", b"deadbeef")))["action"] == ""
-    assert acted(("SYSCALL", text.replace(b"syscall=59", b"syscall=99999")))["action"] == ""
+    assert acted(("SYSCALL", text.replace(b"c000003e", b"deadbeef")))["action"] == "59"
+    assert acted(("SYSCALL", text.replace(b"syscall=59", b"syscall=99999")))["action"] == "99999"
+
+
+@pytest.mark.parametrize(
+    ("records", "action"),
+    [
+        ([syscall(101)], "ptrace"),
+        ([("SYSCALL", syscall(59)[1].replace(b"syscall=59", b"syscall=-1"))], "-1"),
+        ([("SYSCALL", b"ses=7 pid=5")], "SYSCALL"),
+        ([("BPF", b"prog-id=439 op=LOAD"), syscall(321)], "BPF"),
+        ([("LANDLOCK_ACCESS", b"domain=1 blockers=fs.make_reg"), syscall(257)], "LANDLOCK_ACCESS"),
+        ([("UNKNOWN[1334]", b"prog-id=439 op=LOAD"), syscall(321)], "BPF"),
+        ([("UNKNOWN[1999]", b"x=1"), syscall(321)], "UNKNOWN[1999]"),
+        ([("FUTURE_RECORD", b"ses=7 pid=5")], "FUTURE_RECORD"),
+    ],
+)
+def test_u3_an_action_without_a_word_of_its_own_is_named_as_the_kernel_names_it(
+    records: list[tuple[str, bytes]], action: str
+) -> None:
+    assert acted(*records)["action"] == action
+    assert decoded(*records)["action"] == ""
 
 
 def test_a_command_of_sudo_is_told() -> None:
