@@ -1,8 +1,8 @@
 """What the daemon's core writes about every shape of record: ``corpus/NAME.log`` gives ``corpus/NAME.events.jsonl``.
 
 The audit sessions that a log names are logins here: each is opened before it by a LOGIN record that sshd's line claims,
-unless the log opens it itself. The golden file has the lines of :class:`audito.core.Core` but for the logins
-themselves. ``AUDITO_GOLDEN_WRITE=1`` writes them anew: read the difference before you commit it.
+unless the log opens it itself. The golden file has what :class:`audito.core.Core` reads out of the records, in the order
+of its events. ``AUDITO_GOLDEN_WRITE=1`` writes them anew: read the difference before you commit it.
 
 Each shape is read in all the forms in which a host may have it (``forms.py``): what happened does not depend on them,
 and only who acted is told by a name where auditd gave it. What ``audito decode`` says of the shapes: test_corpus.py.
@@ -28,6 +28,12 @@ OPENINGS_FROM = 3_000_000_000
 
 LOGIN_PIDS = {"13_session_end": {325: 72605}}
 """The login's own pid, where the shape is about what that one does."""
+
+OF_THE_RECORDS = (
+    "action", "how", "object", "process_args", "args_incomplete", "sequence", "pid", "ppid", "cwd", "exe", "key", "exit",
+    "user",
+)  # fmt: skip
+"""What of ``metadata.extra`` is the records' alone; the rest is about the login."""
 
 Event = dict[str, Any]
 
@@ -58,7 +64,7 @@ def openings(log: bytes, pids: dict[int, int]) -> tuple[bytes, bytes]:
 
 
 def told(log: bytes, pids: dict[int, int]) -> list[Event]:
-    """What the core writes about a log, but for its logins."""
+    """What the core writes about the actions of a log, without what it says of their logins."""
     core = Core(CoreSettings(host="bastion", machine_id="m", boot_id="b"))
     records, lines = openings(log, pids)
     core.feed_sshd(lines, "pipe", 0)
@@ -66,10 +72,11 @@ def told(log: bytes, pids: dict[int, int]) -> list[Event]:
     core.flush()
     events = [json.loads(line) for line in core.take().splitlines()]
     return [
-        event
+        {"session": event["metadata"]["auditId"], "outcome": event["outcome"], "loggedAt": event["loggedAt"], **extra}
         for event in events
-        if event["type"] != "UserLogin"
-        and not OPENINGS_FROM <= event["metadata"]["extra"].get("sequence", 0) < OPENINGS_FROM + 1000
+        if event["type"] == "UserAction"
+        for extra in [{key: value for key, value in event["metadata"]["extra"].items() if key in OF_THE_RECORDS}]
+        if not OPENINGS_FROM <= extra["sequence"] < OPENINGS_FROM + 1000
     ]
 
 
@@ -83,8 +90,8 @@ def golden(log: Path) -> list[Event]:
 
 
 def acting_user(event: Event) -> dict[str, str]:
-    """``extra.user`` of an event, {} without it."""
-    user: dict[str, str] = event["metadata"]["extra"].get("user", {})
+    """Who acted, {} where that is the login's own user."""
+    user: dict[str, str] = event.get("user", {})
     return user
 
 
