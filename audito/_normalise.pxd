@@ -60,10 +60,11 @@ cdef struct FieldNames:
 # Where the reader of EXECVE records stands: a long argument spans fields, and records.
 cdef struct ArgvCursor:
     int64_t argc                    # as the kernel counted, -1: not read yet
+    int64_t next                    # the number that the next argument must have
     int64_t index                   # of the argument whose parts are being joined, -1: none
     int64_t parts                   # parts joined so far: the next must have this number
     int64_t count                   # arguments listed
-    int64_t bytes                   # of them, about
+    int64_t bytes                   # of them
     int64_t length                  # what aN_len= says that the parts come to, as written; -1: not said
     int64_t written                 # what they came to so far
     size_t used                     # bytes of the joined parts, in the reader's scratch

@@ -684,7 +684,11 @@ cdef class Reader(EventSink):
             if part == ARG_LENGTH:
                 self.argv_close(at, args)
                 at.length = span_int(value)
-            elif part == ARG_WHOLE:
+                continue
+            if part == ARG_WHOLE or index != at.index:
+                at.damaged |= index != at.next
+                at.next = index + 1
+            if part == ARG_WHOLE:
                 self.argv_close(at, args)
                 self.argv_add(value, at, args)
             else:
@@ -697,17 +701,19 @@ cdef class Reader(EventSink):
         cdef uint8_t *out
         if text.len != value.len:
             args.append(self.plain(text.ptr, text.len))
+            at.bytes += text.len
         elif is_upper_hex(value):
             out = self.room(<size_t>(value.len // 2))
             unhex(value, out)
             args.append(self.plain(out, value.len // 2))
+            at.bytes += value.len // 2
         elif value.len == 0 or span_is(value, b"(null)", 6):
             at.damaged = True
             return 0
         else:
             args.append(self.plain(value.ptr, value.len))
+            at.bytes += value.len
         at.count += 1
-        at.bytes += value.len // 2
         return 0
 
     cdef int argv_part(self, int64_t index, int64_t part, Span value, ArgvCursor *at, list args) except -1:

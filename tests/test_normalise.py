@@ -59,6 +59,8 @@ def executed(*texts: bytes) -> dict[str, Any]:
         ([b'argc=2 a0="e" a1[0]=6xyz'], ["e", ""], 2),
         ([b'a0="ls"'], ["ls"], -1),
         ([b"argc=x"], [], -1),
+        ([b'argc=2 a0="ls" a0="-l"'], ["ls", "-l"], 2),
+        ([b'argc=3 a0="e"', b' a2="b"', b' a1="a"'], ["e", "b", "a"], 3),
     ],
     ids=repr,
 )
