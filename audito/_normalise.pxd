@@ -102,7 +102,11 @@ cdef class Rules:
     cdef tuple interpreters
     cdef tuple interpreter_bytes
 
+    cdef tuple socketcall           # the (name, Action or None) of socketcall itself
+    cdef dict socketcalls           # first argument of socketcall → those of what is meant
+
     cdef tuple syscall_of(self, Facts *facts)
+    cdef tuple meant_by(self, tuple syscall, Facts *facts)
 
 
 cdef class Reader(EventSink):

@@ -31,6 +31,7 @@ from msgspec import Raw
 from msgspec import json
 
 from audito import events
+from audito.objects import peer as _peer
 from audito.text import lossless
 
 # As C variables: a global that is looked up by name costs 20 to 40 ns, and an event needs twelve.
@@ -41,6 +42,7 @@ cdef object LogoutExtra = events.LogoutExtra
 cdef object LogoutMetadata = events.LogoutMetadata
 cdef object Object = events.Object
 cdef object UserLogout = events.UserLogout
+cdef object peer = _peer
 
 cdef extern from "Python.h":
     void *PyUnicode_DATA(object text)
@@ -49,7 +51,6 @@ cdef extern from "Python.h":
 cdef enum:
     AF_UNIX = 1
     AF_INET = 2
-    AF_INET6 = 10
 
 # ---------------------------------------------------------------------------------------------- words
 
@@ -105,7 +106,8 @@ cdef class Meaning:
 
 cdef class Rules:
 
-    def __cinit__(self, dict record_actions, dict syscall_actions, syscall_name, dict type_names, interpreters):
+    def __cinit__(self, dict record_actions, dict syscall_actions, syscall_name, dict type_names, interpreters,
+                  dict socketcalls):
         self.record_actions = record_actions
         self.syscall_actions = syscall_actions
         self.syscall_name = syscall_name
@@ -113,6 +115,8 @@ cdef class Rules:
         self.interpreters = tuple(interpreters)
         self.interpreter_bytes = tuple(prefix.encode() for prefix in interpreters)
         self.kept = [None] * SYSCALLS_KEPT
+        self.socketcall = ("socketcall", syscall_actions.get("socketcall"))
+        self.socketcalls = {number: (name, syscall_actions.get(name)) for number, name in socketcalls.items()}
 
     cdef tuple syscall_of(self, Facts *facts):
         # (name or number as text, its Action or None); None where the event has no readable arch and syscall.
@@ -124,9 +128,13 @@ cdef class Rules:
             return None
         if self.kept_keys[place] != key or self.kept[place] is None:
             name = self.syscall_name(arch, number) or str(number)
-            self.kept[place] = (name, self.syscall_actions.get(name))
+            self.kept[place] = self.socketcall if name == "socketcall" else (name, self.syscall_actions.get(name))
             self.kept_keys[place] = key
         return <tuple>self.kept[place]
+
+    cdef tuple meant_by(self, tuple syscall, Facts *facts):
+        # 32-bit programs connect, bind and send through one syscall: its first argument says which is meant.
+        return self.socketcalls.get(hex_value(record_field(facts.main, b"a0", 2)), syscall)
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -491,6 +499,8 @@ cdef class Reader(EventSink):
         m.result = self.result()
         if f.known[F_SYSCALL].ptr is not NULL:
             syscall = self.rules.syscall_of(f)
+            if syscall is self.rules.socketcall and not self.exact:
+                syscall = self.rules.meant_by(syscall, f)
         if f.type == TYPE_SYSCALL:
             row = <Action>syscall[1] if syscall is not None else None
         else:
@@ -586,7 +596,7 @@ cdef class Reader(EventSink):
         return 0
 
     cdef int mean_socket(self) except -1:
-        # The object is the peer: address and port, or the path of a unix socket.
+        # The object is the peer: address and port, or what its family has in their place.
         cdef Meaning m = self.meaning
         cdef Span saddr
         cdef Py_ssize_t size
@@ -603,26 +613,31 @@ cdef class Reader(EventSink):
         raw = self.room(<size_t>size)
         unhex(saddr, raw)
         family = raw[0] | raw[1] << 8
-        if family == AF_INET and size >= 8:
-            m.primary = f"{raw[4]}.{raw[5]}.{raw[6]}.{raw[7]}"
-            m.secondary = str(raw[2] << 8 | raw[3])
-        elif family == AF_INET6 and size >= 24:
-            m.secondary = str(raw[2] << 8 | raw[3])
-            m.primary = inet6_text(raw[8:24], raw[24:28] if size >= 28 and not self.exact else b"")
+        if raw[0] == 0 and not self.exact:
+            family = raw[1]             # a big-endian host
+        if family == AF_INET:
+            if size >= 8:
+                m.primary = f"{raw[4]}.{raw[5]}.{raw[6]}.{raw[7]}"
+                m.secondary = str(raw[2] << 8 | raw[3])
         elif family == AF_UNIX:
             m.primary = self.unix_path(raw, size)
+        else:
+            m.primary, m.secondary = peer(raw[:size], self.exact)
         return 0
 
     cdef str unix_path(self, uint8_t *raw, Py_ssize_t size):
-        # sun_path to its first NUL: behind it the kernel logs what else was in the caller's buffer.
+        # sun_path to its first NUL: behind it the kernel logs what else was in the caller's buffer. An abstract name
+        # begins with a NUL and has the length of the address; programs that give the whole struct fill it with NULs.
         cdef Py_ssize_t n = 2
-        if size > 2 and raw[2] == 0 and not self.exact:
-            while size > 3 and raw[size - 1] == 0:
-                size -= 1
-            return "@" + self.plain(raw + 3, size - 3) if size > 3 else None
-        while n < size and raw[n]:
-            n += 1
-        return self.plain(raw + 2, n - 2) if n > 2 else None
+        if self.exact or (size > 2 and raw[2]):
+            while n < size and raw[n]:
+                n += 1
+            return self.plain(raw + 2, n - 2) if n > 2 else None
+        if size == 2:
+            return "unix:unnamed"
+        while size > 3 and raw[size - 1] == 0:
+            size -= 1
+        return "@" + self.plain(raw + 3, size - 3)
 
     cdef str result(self):
         # "success", "fail", or None where the event does not say.
@@ -775,17 +790,6 @@ def record_fields(bytes line):
             raw = bytes.fromhex(raw.decode())
         fields[lossless(bytes(key.ptr[:key.len]))] = lossless(raw)
     return fields
-
-
-def inet6_text(bytes address, bytes scope):
-    """An IPv6 address as RFC 5952 has it; IPv4-mapped ones as plain IPv4, a link-local one with its scope."""
-    from ipaddress import IPv6Address
-
-    parsed = IPv6Address(address)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    number = int.from_bytes(scope, "little")
-    return f"{parsed}%{number}" if number and parsed.is_link_local else str(parsed)
 
 
 # ---------------------------------------------------------------------------------------------- builders
