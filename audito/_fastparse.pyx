@@ -7,7 +7,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from audito._scan cimport (
     SCAN_BAD_STAMP, SES_UNSET, Header, Span, digits, ends_text, load8, next_field, read_header,
-    span_int, span_is, span_of, span_starts, unquoted,
+    span_int, span_is, span_of, span_starts, unquoted, without_tail,
 )
 from audito._sessions cimport (
     CACHE_LINE, EVENT_ENDS_SESSION, EVENT_LOGIN, EVENT_TRUNCATED, JOINED_BY_KERNEL, JOINED_BY_PID, JOINED_BY_VENDOR,
@@ -72,6 +72,8 @@ cdef bint is_sshd_hex(Span program) noexcept nogil:
 cdef inline uint32_t ses_value(Span s) noexcept nogil:
     # A session number; `unset`, `-1`, 4294967295 and anything that is no number are SES_UNSET.
     cdef int64_t value = span_int(s)
+    if value < 0:
+        value = span_int(without_tail(s, False))
     return <uint32_t>value if 0 <= value < <int64_t>SES_UNSET else SES_UNSET
 
 
@@ -144,7 +146,7 @@ cdef void read_login(Span body, LoginRecord *login) noexcept nogil:
         elif span_is(key, b"pid", 3) and login.pid == 0:
             login.pid = pid_value(value)
         elif span_is(key, b"res", 3):
-            login.succeeded = not span_is(value, b"0", 1)
+            login.succeeded = not span_is(without_tail(value, False), b"0", 1)
 
 
 cdef inline bint is_channel(Record *record) noexcept nogil:

@@ -7,6 +7,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from audito._fastparse cimport EventSink
+from audito._fields cimport F_KNOWN_MAX
 from audito._scan cimport Span
 from audito._sessions cimport Event, Record, Session
 
@@ -25,29 +26,6 @@ cdef enum:
     LINES_BYTES_KEPT = 4 << 20      # a greater buffer, of many lines or a huge argv, is given back once it is taken
     TIME_TEXT_BYTES = 24            # 2026-11-23T07:00:00.000Z
     NUMBER_BYTES_MAX = 10           # 4294967295
-
-cdef enum:                          # KnownField: fields that have a place of their own: no search for them
-    F_NONE
-    F_PID
-    F_PPID
-    F_AUID
-    F_UID
-    F_EUID
-    F_ARCH
-    F_SYSCALL
-    F_EXIT
-    F_COMM
-    F_EXE
-    F_KEY
-    F_CWD
-    F_ADDED_UID                     # UID="root": names that auditd adds in ENRICHED format
-    F_ADDED_EUID
-    F_MAIN_ONLY                     # from here on only the main record's count
-    F_SUCCESS
-    F_RES
-    F_SES
-    F_KNOWN_MAX
-
 
 cdef struct Field:
     Span key
@@ -79,19 +57,14 @@ cdef struct FieldNames:
     Span name[FIELD_NAMES_MAX]
 
 
-cdef struct PathFields:             # what of a PATH record is asked for, quotes and all
-    Span name
-    Span mode
-    Span nametype
-
-
 # Where the reader of EXECVE records stands: a long argument spans fields, and records.
 cdef struct ArgvCursor:
     int64_t argc                    # as the kernel counted, -1: not read yet
+    int64_t next                    # the number that the next argument must have
     int64_t index                   # of the argument whose parts are being joined, -1: none
     int64_t parts                   # parts joined so far: the next must have this number
     int64_t count                   # arguments listed
-    int64_t bytes                   # of them, about
+    int64_t bytes                   # of them
     int64_t length                  # what aN_len= says that the parts come to, as written; -1: not said
     int64_t written                 # what they came to so far
     size_t used                     # bytes of the joined parts, in the reader's scratch
@@ -129,7 +102,11 @@ cdef class Rules:
     cdef tuple interpreters
     cdef tuple interpreter_bytes
 
+    cdef tuple socketcall           # the (name, Action or None) of socketcall itself
+    cdef dict socketcalls           # first argument of socketcall → those of what is meant
+
     cdef tuple syscall_of(self, Facts *facts)
+    cdef tuple meant_by(self, tuple syscall, Facts *facts)
 
 
 cdef class Reader(EventSink):
@@ -150,6 +127,7 @@ cdef class Reader(EventSink):
     cdef bint is_login_user(self) noexcept nogil
     cdef int read_record(self, Record *record, bint main) except -1
     cdef int read_fields(self, Span text, uint16_t type, bint main, int depth) except -1
+    cdef bint counts(self, int known, bint main, int depth, bint behind) noexcept nogil
     cdef Span message(self, Span value, const uint8_t *end) noexcept nogil
     cdef void last_wins(self, uint16_t first) noexcept nogil
     cdef const uint8_t *read_avc(self, Span text) noexcept nogil
@@ -165,6 +143,7 @@ cdef class Reader(EventSink):
     cdef str default_how(self)
     cdef bint is_interpreter(self, Span exe) except -1
     cdef str exe_text(self)
+    cdef str nameless(self, tuple syscall)
     cdef str named_text(self, Field *field, tuple syscall)
     cdef int mean_file(self, Action row) except -1
     cdef int mean_socket(self) except -1

@@ -38,6 +38,7 @@ class Rules:
         syscall_name: Callable[[int, int], str | None],
         type_names: dict[int, str],
         interpreters: Iterable[str],
+        socketcalls: dict[int, str],
     ) -> None: ...
 
 class Reader(EventSink):

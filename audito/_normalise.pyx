@@ -12,9 +12,16 @@ from libc.time cimport gmtime_r, time_t, tm
 from audito._fastparse cimport (
     TYPE_EXECVE, TYPE_LOGIN, TYPE_PATH, TYPE_PROCTITLE, TYPE_SOCKADDR, TYPE_SYSCALL, TYPE_USER_START,
 )
+from audito._fields cimport (
+    ARG_LENGTH, ARG_WHOLE, F_ADDED_EUID, F_ADDED_UID, F_ARCH, F_AUID, F_COMM, F_CWD, F_EUID, F_EXE, F_EXIT, F_KEY,
+    F_MAIN_ONLY, F_PID, F_PPID, F_RES, F_SES, F_SUCCESS, F_SYSCALL, F_UID, NO_INT, TYPE_AVC, TYPE_SECCOMP, TYPE_TTY,
+    TYPE_USER_CMD, TYPE_USER_TTY, PathFields, after, arg_key, hex_value, is_ascii, is_id_key, is_kernels, is_octal,
+    is_simple, is_upper_hex, known_field, lower_key, needs_decoding, read_path, record_field, same_key, same_letters,
+    same_text, says_nothing, signed_int, stripped, without_mark,
+)
 from audito._scan cimport (
-    digits, ends_text, hex_digit, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of,
-    span_starts, unhex, unquoted,
+    Span, ends_text, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of, span_starts, unhex,
+    unquoted, without_tail,
 )
 from audito._sessions cimport (
     EVENT_ENDS_SESSION, EVENT_TRUNCATED, Identity, first_record, identity_source, identity_subjects, next_record,
@@ -26,6 +33,7 @@ from msgspec import Raw
 from msgspec import json
 
 from audito import events
+from audito.objects import peer as _peer
 from audito.text import lossless
 
 from audito.tables.programs import PRIVILEGE_PROGRAMS
@@ -37,171 +45,18 @@ cdef object EffectiveUser = events.EffectiveUser
 cdef object Object = events.Object
 cdef object Privilege = events.Privilege
 cdef tuple CORRELATIONS = events.CORRELATIONS
-
-cdef extern from "string.h" nogil:
-    void *memmem(const void *haystack, size_t haystack_len, const void *needle, size_t needle_len)
+cdef object peer = _peer
 
 cdef extern from "Python.h":
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 cdef enum:
-    TYPE_SECCOMP = 1326
-    TYPE_AVC = 1400
-    TYPE_USER_LOGIN = 1112
-    TYPE_USER_CMD = 1123
-    TYPE_USER_TTY = 1124
-    TYPE_TTY = 1319
     PRIVILEGE_NAME_MAX = 8          # bytes of a name in PRIVILEGE_PROGRAMS
-    ARG_WHOLE = -1                  # what arg_key() says beside the number of a part
-    ARG_LENGTH = -2
     AF_UNIX = 1
     AF_INET = 2
-    AF_INET6 = 10
 
-# What signed_int gives where there is no number.
-cdef int64_t NO_INT = -9223372036854775807LL
-
-cdef Span NO_TEXT
-NO_TEXT.ptr = NULL
-NO_TEXT.len = 0
-
-# ---------------------------------------------------------------------------------------------- leaves
-
-
-cdef inline int known_field(Span key) noexcept nogil:
-    # Which KnownField a key is.
-    cdef const char *k = <const char *>key.ptr
-    if key.len == 3:
-        if memcmp(k, b"pid", 3) == 0:
-            return F_PID
-        if memcmp(k, b"uid", 3) == 0:
-            return F_UID
-        if memcmp(k, b"exe", 3) == 0:
-            return F_EXE
-        if memcmp(k, b"key", 3) == 0:
-            return F_KEY
-        if memcmp(k, b"cwd", 3) == 0:
-            return F_CWD
-        if memcmp(k, b"res", 3) == 0:
-            return F_RES
-        if memcmp(k, b"ses", 3) == 0:
-            return F_SES
-        if memcmp(k, b"UID", 3) == 0:
-            return F_ADDED_UID
-    elif key.len == 4:
-        if memcmp(k, b"ppid", 4) == 0:
-            return F_PPID
-        if memcmp(k, b"auid", 4) == 0:
-            return F_AUID
-        if memcmp(k, b"euid", 4) == 0:
-            return F_EUID
-        if memcmp(k, b"arch", 4) == 0:
-            return F_ARCH
-        if memcmp(k, b"exit", 4) == 0:
-            return F_EXIT
-        if memcmp(k, b"comm", 4) == 0:
-            return F_COMM
-        if memcmp(k, b"EUID", 4) == 0:
-            return F_ADDED_EUID
-    elif key.len == 7:
-        if memcmp(k, b"syscall", 7) == 0:
-            return F_SYSCALL
-        if memcmp(k, b"success", 7) == 0:
-            return F_SUCCESS
-    return F_NONE
-
-
-cdef inline Span lower_key(Span key) noexcept nogil:
-    # The longest end of a key that is [a-z0-9_-]: `x.pid` is pid, `UID` is none. go-libaudit reads keys so.
-    cdef Py_ssize_t i = key.len
-    cdef uint8_t c
-    while i > 0:
-        c = key.ptr[i - 1]
-        if not (c'a' <= c <= c'z' or c'0' <= c <= c'9' or c == c'_' or c == c'-'):
-            break
-        i -= 1
-    return span_of(key.ptr + i, key.len - i)
-
-
-cdef inline Span stripped(Span value) noexcept nogil:
-    # Without the quotes and blanks at both ends, any number of them.
-    while value.len and (value.ptr[0] == c'"' or value.ptr[0] == c"'" or value.ptr[0] == c' '):
-        value = span_of(value.ptr + 1, value.len - 1)
-    while value.len and (value.ptr[value.len - 1] == c'"' or value.ptr[value.len - 1] == c"'"
-                         or value.ptr[value.len - 1] == c' '):
-        value.len -= 1
-    return value
-
-
-cdef inline bint says_nothing(Span value) noexcept nogil:
-    return value.len == 0 or span_is(value, b"?", 1) or span_is(value, b"?,", 2) or span_is(value, b"(null)", 6)
-
-
-cdef inline bint same_key(Span key, Span name) noexcept nogil:
-    # `old auid` and `new auid` of old LOGIN records count as old_auid and new_auid.
-    cdef Py_ssize_t i
-    if key.len != name.len:
-        return False
-    for i in range(key.len):
-        if key.ptr[i] != name.ptr[i] and not (key.ptr[i] == c' ' and name.ptr[i] == c'_'):
-            return False
-    return True
-
-
-cdef inline bint same_text(Span a, Span b) noexcept nogil:
-    return a.len == b.len and memcmp(a.ptr, b.ptr, <size_t>a.len) == 0
-
-
-cdef inline const uint8_t *after(const uint8_t *p, const uint8_t *end, const char *text, size_t len) noexcept nogil:
-    # Where a field is that stands further on, its name and the blank before it given; p where it is not.
-    cdef const uint8_t *found = <const uint8_t *>memmem(p, <size_t>(end - p), text, len)
-    return p if found is NULL else found
-
-
-cdef inline Span without_tail(Span value, const uint8_t *end) noexcept nogil:
-    # `(null)#035ARCH=…`: rsyslog's way to write the mark before auditd's own names, which leaves no blank there.
-    cdef Py_ssize_t i = span_find(value, c'#', 0)
-    if i > 0 and is_tail_mark(value.ptr + i, end):
-        return span_of(value.ptr, i)
-    return value
-
-
-cdef inline bint is_upper_hex(Span s) noexcept nogil:
-    # As is_hex, in the upper case that the kernel writes: `deadbeef` is a name.
-    cdef Py_ssize_t i
-    if not is_hex(s):
-        return False
-    for i in range(s.len):
-        if c'a' <= s.ptr[i] <= c'f':
-            return False
-    return True
-
-
-cdef inline bint same_letters(Span s, const char *lower, Py_ssize_t count) noexcept nogil:
-    # Whether the first `count` letters of s are these, in either case.
-    cdef Py_ssize_t i
-    for i in range(count):
-        if (s.ptr[i] | 0x20) != <uint8_t>lower[i]:
-            return False
-    return True
-
-
-cdef inline bint is_simple(const uint8_t *p, Py_ssize_t len) noexcept nogil:
-    # ASCII without a backslash; eight bytes at a time. x ^ "\\\\…" has a zero byte where x has a backslash.
-    cdef uint64_t word, other
-    cdef uint64_t bad = 0
-    while len >= 8:
-        word = load8(p)
-        other = word ^ 0x5C5C5C5C5C5C5C5CULL
-        bad |= (word | ((other - 0x0101010101010101ULL) & ~other)) & 0x8080808080808080ULL
-        p += 8
-        len -= 8
-    while len:
-        bad |= <uint64_t>(p[0] >= 0x80 or p[0] == c'\\')
-        p += 1
-        len -= 1
-    return bad == 0
+# ---------------------------------------------------------------------------------------------- words
 
 
 cdef inline uint32_t word_hash(const uint8_t *p, Py_ssize_t len) noexcept nogil:
@@ -216,100 +71,6 @@ cdef inline uint32_t word_hash(const uint8_t *p, Py_ssize_t len) noexcept nogil:
 
 cdef inline bint word_is(object word, const uint8_t *p, Py_ssize_t len) noexcept:
     return PyUnicode_GET_LENGTH(word) == len and memcmp(PyUnicode_DATA(word), p, <size_t>len) == 0
-
-
-cdef inline bint is_ascii(const uint8_t *p, Py_ssize_t len) noexcept nogil:
-    cdef uint8_t bits = 0
-    cdef Py_ssize_t i
-    for i in range(len):
-        bits |= p[i]
-    return bits < 0x80
-
-
-cdef inline bint is_octal(Span s) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(s.len):
-        if not c'0' <= s.ptr[i] <= c'7':
-            return False
-    return s.len > 0
-
-
-cdef inline bint is_id_key(Span key) noexcept nogil:
-    return ends_text(key, b"uid", 3) or ends_text(key, b"gid", 3)
-
-
-cdef inline bint needs_decoding(Span key, uint16_t type, bint exact) noexcept nogil:
-    # Whether bare upper-case hex is an encoded text in this field. `exact`: only where go-libaudit decodes it.
-    if span_is(key, b"cwd", 3):
-        return True
-    if span_is(key, b"exe", 3):
-        return not exact or type == TYPE_SYSCALL or type == TYPE_SECCOMP
-    if span_is(key, b"proctitle", 9):
-        return not exact or type == TYPE_PROCTITLE
-    if span_is(key, b"cmd", 3):
-        return not exact or type == TYPE_USER_CMD
-    if span_is(key, b"data", 4):
-        return not exact or type == TYPE_TTY or type == TYPE_USER_TTY
-    if span_is(key, b"acct", 4):
-        return not exact or type == TYPE_USER_LOGIN
-    if span_is(key, b"comm", 4) or span_is(key, b"name", 4):
-        return not exact
-    return False
-
-
-cdef inline Span record_field(Record *record, const char *name, Py_ssize_t len) noexcept nogil:
-    # The raw value of one field of a record, len 0 and ptr NULL without it.
-    cdef Span body = record_body(record)
-    cdef const uint8_t *p = body.ptr
-    cdef Span key
-    cdef Span value
-    while next_field(&p, body.ptr + body.len, &key, &value):
-        if span_is(key, name, len):
-            return value
-    return NO_TEXT
-
-
-cdef inline void read_path(Record *record, PathFields *path) noexcept nogil:
-    # `item= name= inode= dev= mode= ouid= ogid= rdev= obj= nametype= cap_fp=…`; the kernel leaves out what it lacks.
-    cdef Span body = record_body(record)
-    cdef const uint8_t *p = body.ptr
-    cdef const uint8_t *end = body.ptr + body.len
-    cdef Span key
-    cdef Span value
-    path.name = path.mode = path.nametype = NO_TEXT
-    while next_field(&p, end, &key, &value):
-        if span_is(key, b"name", 4):
-            path.name = value
-            p = after(p, end, b" mode=", 6)
-        elif span_is(key, b"mode", 4):
-            path.mode = value
-            p = after(p, end, b" nametype=", 10)
-        elif span_is(key, b"nametype", 8):
-            path.nametype = value
-            return                          # what follows are capabilities
-
-
-cdef inline int64_t signed_int(Span s) noexcept nogil:
-    # A decimal number that may be negative, NO_INT when it is none.
-    cdef int64_t value
-    if s.len > 1 and s.ptr[0] == c'-':
-        value = span_int(span_of(s.ptr + 1, s.len - 1))
-        return -value if value >= 0 else NO_INT
-    value = span_int(s)
-    return value if value >= 0 else NO_INT
-
-
-cdef inline int64_t hex_value(Span s) noexcept nogil:
-    # A hexadecimal number of up to 8 digits, -1 when it is none.
-    cdef int64_t value = 0
-    cdef Py_ssize_t i
-    if s.len < 1 or s.len > 8:
-        return -1
-    for i in range(s.len):
-        if hex_digit(s.ptr[i]) < 0:
-            return -1
-        value = value << 4 | hex_digit(s.ptr[i])
-    return value
 
 
 # ----------------------------------------------------------------------------------------------- rules
@@ -357,7 +118,8 @@ cdef class Meaning:
 
 cdef class Rules:
 
-    def __cinit__(self, dict record_actions, dict syscall_actions, syscall_name, dict type_names, interpreters):
+    def __cinit__(self, dict record_actions, dict syscall_actions, syscall_name, dict type_names, interpreters,
+                  dict socketcalls):
         self.record_actions = record_actions
         self.syscall_actions = syscall_actions
         self.syscall_name = syscall_name
@@ -365,6 +127,8 @@ cdef class Rules:
         self.interpreters = tuple(interpreters)
         self.interpreter_bytes = tuple(prefix.encode() for prefix in interpreters)
         self.kept = [None] * SYSCALLS_KEPT
+        self.socketcall = ("socketcall", syscall_actions.get("socketcall"))
+        self.socketcalls = {number: (name, syscall_actions.get(name)) for number, name in socketcalls.items()}
 
     cdef tuple syscall_of(self, Facts *facts):
         # (name or number as text, its Action or None); None where the event has no readable arch and syscall.
@@ -376,9 +140,13 @@ cdef class Rules:
             return None
         if self.kept_keys[place] != key or self.kept[place] is None:
             name = self.syscall_name(arch, number) or str(number)
-            self.kept[place] = (name, self.syscall_actions.get(name))
+            self.kept[place] = self.socketcall if name == "socketcall" else (name, self.syscall_actions.get(name))
             self.kept_keys[place] = key
         return <tuple>self.kept[place]
+
+    cdef tuple meant_by(self, tuple syscall, Facts *facts):
+        # 32-bit programs connect, bind and send through one syscall: its first argument says which is meant.
+        return self.socketcalls.get(hex_value(record_field(facts.main, b"a0", 2)), syscall)
 
 
 # ---------------------------------------------------------------------------------------------- reading
@@ -415,7 +183,7 @@ cdef class Reader(EventSink):
         f.field_count = f.path_count = 0
         f.address = NULL
         f.has_argv = False
-        f.avc_result = NO_TEXT
+        f.avc_result = span_of(NULL, 0)
         self.exe = None
         memset(f.known, 0, sizeof(f.known))
         f.main = record
@@ -515,13 +283,13 @@ cdef class Reader(EventSink):
             if key.len == 2:                # a0: past a3 and items=; nobody asks for them
                 p = after(p, end, b" ppid=", 6)
                 continue
-            if key.len > 4 and key.ptr[0] == c'#' and is_tail_mark(key.ptr, end):
-                key = span_of(key.ptr + 4, key.len - 4)
+            if key.len > 4 and key.ptr[0] == c'#':
+                key = without_mark(key)
             known = known_field(key)
             if known:
                 value = span_of(start, p - start)
-                if value.len > 4 and value.ptr[0] == c'(':
-                    value = without_tail(value, end)
+                if known == F_KEY and value.len and value.ptr[0] != c'"':
+                    value = without_tail(value, True)       # the last field of the record
                 if not says_nothing(stripped(value)):
                     f.known[known] = value
                     f.known_types[known] = TYPE_SYSCALL
@@ -545,6 +313,7 @@ cdef class Reader(EventSink):
         cdef Field *field
         cdef uint16_t first = f.field_count
         cdef int known
+        cdef bint behind = False        # the quote that ends a message, without a mark
         if type == TYPE_AVC and depth == 0:
             p = self.read_avc(text)
         while next_field(&p, end, &key, &value):
@@ -553,13 +322,22 @@ cdef class Reader(EventSink):
                 p = inner.ptr + inner.len
                 if depth < NESTING_MAX:
                     self.read_fields(inner, type, main, depth + 1)
+                if p + 1 < end and main:
+                    f.known[F_ADDED_UID] = span_of(NULL, 0)     # auditd's own is still to come
                 continue
             if type == TYPE_LOGIN and key.ptr - 4 >= text.ptr and (
                     memcmp(key.ptr - 4, b"old ", 4) == 0 or memcmp(key.ptr - 4, b"new ", 4) == 0):
                 key = span_of(key.ptr - 4, key.len + 4)     # old_auid, new_ses: kernels up to 3.13
+            if not self.exact:
+                behind = key.len > 1 and key.ptr[0] == c"'"
+                if behind:
+                    key = without_mark(span_of(key.ptr + 1, key.len - 1))
+                if value.len and (value.ptr[value.len - 1] == c'=' or (
+                        value.ptr[0] != c'"' and span_is(key, b"key", 3))):     # a name follows: `1UID="root"`
+                    value = without_tail(value, span_is(key, b"data", 4))
+                    p = min(p, value.ptr + value.len)
             known = known_field(key)
-            if known and (main or (f.known[known].ptr is NULL and known < F_MAIN_ONLY)) and not says_nothing(
-                    stripped(value)):
+            if known and self.counts(known, main, depth, behind) and not says_nothing(stripped(value)):
                 f.known[known] = value
                 f.known_types[known] = type
             if f.field_count >= FIELDS_MAX:
@@ -578,6 +356,18 @@ cdef class Reader(EventSink):
         if depth == 0 and f.field_count - first > 1:
             self.last_wins(first)
         return 0
+
+    cdef inline bint counts(self, int known, bint main, int depth, bint behind) noexcept nogil:
+        # Whether a known field of this record is taken. Of a program's message (depth) only what the kernel did not
+        # say itself: `uid=0 … msg='op=add-user uid=1001'` is done by root. go-libaudit takes the last. The names that
+        # auditd adds are in the order of the fields, so the first is the kernel's; in a message it is none, but for
+        # the one behind its quote (`msg='…'UID="root"`).
+        cdef Facts *f = &self.facts
+        if known == F_ADDED_UID or known == F_ADDED_EUID:
+            return f.known[known].ptr is NULL and (depth == 0 or behind)
+        if not main:
+            return f.known[known].ptr is NULL and known < F_MAIN_ONLY
+        return depth == 0 or self.exact or f.known[known].ptr is NULL or not is_kernels(known)
 
     cdef Span message(self, Span value, const uint8_t *end) noexcept nogil:
         # The text inside msg='…': to the last quote before auditd's own tail, for a user's text may hold quotes.
@@ -721,6 +511,8 @@ cdef class Reader(EventSink):
         m.result = self.result()
         if f.known[F_SYSCALL].ptr is not NULL:
             syscall = self.rules.syscall_of(f)
+            if syscall is self.rules.socketcall and not self.exact:
+                syscall = self.rules.meant_by(syscall, f)
         if f.type == TYPE_SYSCALL:
             row = <Action>syscall[1] if syscall is not None else None
         else:
@@ -731,6 +523,8 @@ cdef class Reader(EventSink):
                     break
         m.how = self.default_how()
         if row is None:
+            if not self.exact:
+                m.action = self.nameless(syscall)
             return 0
         m.action = row.action
         m.object_type = row.object_type
@@ -753,6 +547,13 @@ cdef class Reader(EventSink):
                 if field is not NULL:
                     m.how = self.field_text(field)
         return 0
+
+    cdef str nameless(self, tuple syscall):
+        # What stands for the action of which no row knows a word: the syscall, its number where it has no name, or the
+        # type of the record. go-libaudit says nothing there.
+        if self.facts.type == TYPE_SYSCALL and syscall is not None:
+            return <str>syscall[0]
+        return self.type_name()
 
     cdef str named_text(self, Field *field, tuple syscall):
         # The text of a field that a rule names; a syscall's number becomes its name.
@@ -796,7 +597,7 @@ cdef class Reader(EventSink):
             return 0
         for i in range(start, f.path_count):
             read_path(f.paths[i], &path)
-            if not span_is(path.nametype, b"PARENT", 6) and not span_is(path.nametype, b"UNKNOWN", 7):
+            if not span_starts(path.nametype, b"PARENT", 6) and not span_starts(path.nametype, b"UNKNOWN", 7):
                 break
         else:
             read_path(f.paths[start], &path)
@@ -807,7 +608,7 @@ cdef class Reader(EventSink):
         return 0
 
     cdef int mean_socket(self) except -1:
-        # The object is the peer: address and port, or the path of a unix socket.
+        # The object is the peer: address and port, or what its family has in their place.
         cdef Meaning m = self.meaning
         cdef Span saddr
         cdef Py_ssize_t size
@@ -816,32 +617,39 @@ cdef class Reader(EventSink):
         if self.facts.address is NULL:
             return 0
         saddr = stripped(record_field(self.facts.address, b"saddr", 5))
+        if not self.exact:
+            saddr = without_tail(saddr, True)
         if not is_hex(saddr) or saddr.len < 4:
             return 0
         size = saddr.len // 2
         raw = self.room(<size_t>size)
         unhex(saddr, raw)
         family = raw[0] | raw[1] << 8
-        if family == AF_INET and size >= 8:
-            m.primary = f"{raw[4]}.{raw[5]}.{raw[6]}.{raw[7]}"
-            m.secondary = str(raw[2] << 8 | raw[3])
-        elif family == AF_INET6 and size >= 24:
-            m.secondary = str(raw[2] << 8 | raw[3])
-            m.primary = inet6_text(raw[8:24], raw[24:28] if size >= 28 and not self.exact else b"")
+        if raw[0] == 0 and not self.exact:
+            family = raw[1]             # a big-endian host
+        if family == AF_INET:
+            if size >= 8:
+                m.primary = f"{raw[4]}.{raw[5]}.{raw[6]}.{raw[7]}"
+                m.secondary = str(raw[2] << 8 | raw[3])
         elif family == AF_UNIX:
             m.primary = self.unix_path(raw, size)
+        else:
+            m.primary, m.secondary = peer(raw[:size], self.exact)
         return 0
 
     cdef str unix_path(self, uint8_t *raw, Py_ssize_t size):
-        # sun_path to its first NUL: behind it the kernel logs what else was in the caller's buffer.
+        # sun_path to its first NUL: behind it the kernel logs what else was in the caller's buffer. An abstract name
+        # begins with a NUL and has the length of the address; programs that give the whole struct fill it with NULs.
         cdef Py_ssize_t n = 2
-        if size > 2 and raw[2] == 0 and not self.exact:
-            while size > 3 and raw[size - 1] == 0:
-                size -= 1
-            return "@" + self.plain(raw + 3, size - 3) if size > 3 else None
-        while n < size and raw[n]:
-            n += 1
-        return self.plain(raw + 2, n - 2) if n > 2 else None
+        if self.exact or (size > 2 and raw[2]):
+            while n < size and raw[n]:
+                n += 1
+            return self.plain(raw + 2, n - 2) if n > 2 else None
+        if size == 2:
+            return "unix:unnamed"
+        while size > 3 and raw[size - 1] == 0:
+            size -= 1
+        return "@" + self.plain(raw + 3, size - 3)
 
     cdef str result(self):
         # "success", "fail", or None where the event does not say.
@@ -903,7 +711,11 @@ cdef class Reader(EventSink):
             if part == ARG_LENGTH:
                 self.argv_close(at, args)
                 at.length = span_int(value)
-            elif part == ARG_WHOLE:
+                continue
+            if part == ARG_WHOLE or index != at.index:
+                at.damaged |= index != at.next
+                at.next = index + 1
+            if part == ARG_WHOLE:
                 self.argv_close(at, args)
                 self.argv_add(value, at, args)
             else:
@@ -916,17 +728,19 @@ cdef class Reader(EventSink):
         cdef uint8_t *out
         if text.len != value.len:
             args.append(self.plain(text.ptr, text.len))
+            at.bytes += text.len
         elif is_upper_hex(value):
             out = self.room(<size_t>(value.len // 2))
             unhex(value, out)
             args.append(self.plain(out, value.len // 2))
+            at.bytes += value.len // 2
         elif value.len == 0 or span_is(value, b"(null)", 6):
             at.damaged = True
             return 0
         else:
             args.append(self.plain(value.ptr, value.len))
+            at.bytes += value.len
         at.count += 1
-        at.bytes += value.len // 2
         return 0
 
     cdef int argv_part(self, int64_t index, int64_t part, Span value, ArgvCursor *at, list args) except -1:
@@ -968,28 +782,6 @@ cdef class Reader(EventSink):
         return 0
 
 
-cdef bint arg_key(Span key, int64_t *index, int64_t *part) noexcept nogil:
-    # aN → (N, ARG_WHOLE), aN_len → (N, ARG_LENGTH), aN[i] → (N, i); False for any other key.
-    cdef const uint8_t *p = key.ptr + 1
-    cdef const uint8_t *end = key.ptr + key.len
-    if key.len < 2 or key.ptr[0] != c'a':
-        return False
-    index[0] = digits(&p, end, 9)
-    if index[0] < 0:
-        return False
-    part[0] = ARG_WHOLE
-    if p == end:
-        return True
-    part[0] = ARG_LENGTH
-    if end - p == 4 and memcmp(p, b"_len", 4) == 0:
-        return True
-    if p[0] != c'[':
-        return False
-    p += 1
-    part[0] = digits(&p, end, 9)
-    return part[0] >= 0 and p + 1 == end and p[0] == c']'
-
-
 def record_fields(bytes line):
     """The fields of one record's line as text, those inside msg='…' among them. For the cold paths."""
     cdef Span text = span_of(<const uint8_t *><const char *>line, len(line))
@@ -1010,17 +802,6 @@ def record_fields(bytes line):
             raw = bytes.fromhex(raw.decode())
         fields[lossless(bytes(key.ptr[:key.len]))] = lossless(raw)
     return fields
-
-
-def inet6_text(bytes address, bytes scope):
-    """An IPv6 address as RFC 5952 has it; IPv4-mapped ones as plain IPv4, a link-local one with its scope."""
-    from ipaddress import IPv6Address
-
-    parsed = IPv6Address(address)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    number = int.from_bytes(scope, "little")
-    return f"{parsed}%{number}" if number and parsed.is_link_local else str(parsed)
 
 
 # ---------------------------------------------------------------------------------------------- builders

@@ -176,6 +176,26 @@ cdef inline bint is_tail_mark(const uint8_t *p, const uint8_t *end) noexcept nog
     return p[0] == 0x1D or (p[0] == c'#' and end - p >= 4 and memcmp(p, b"#035", 4) == 0)
 
 
+cdef inline Span without_tail(Span value, bint encoded) noexcept nogil:
+    # A bare value without the names that auditd adds behind it. Loggers that write their 0x1D as `#035`, or leave it
+    # out, leave no blank there: `(null)#035ARCH=…`, `1UID=…`, `7AUID=…`. The first name is that of the record's first
+    # field that has one; where `encoded`, hex digits stand before it in pairs: 0AUID= is 0A and UID=.
+    cdef Py_ssize_t i = span_find(value, c'#', 0)
+    cdef Span name
+    if i > 0 and is_tail_mark(value.ptr + i, value.ptr + value.len):
+        return span_of(value.ptr, i)
+    i = span_find(value, c'=', 0)
+    name = span_of(value.ptr, i)
+    if i < 3 or not (ends_text(name, b"ID", 2) or ends_text(name, b"ARCH", 4) or ends_text(name, b"SADDR", 5)):
+        return value
+    if ends_text(name, b"SADDR", 5) or ends_text(name, b"FSUID", 5) or ends_text(name, b"OAUID", 5):
+        return span_of(value.ptr, i - 5)
+    if ends_text(name, b"ARCH", 4) or ends_text(name, b"OUID", 4) or (
+            ends_text(name, b"AUID", 4) and not (encoded and i & 1)):
+        return span_of(value.ptr, i - 4)
+    return span_of(value.ptr, i - 3) if ends_text(name, b"UID", 3) else span_of(value.ptr, i - 2)
+
+
 cdef inline bint next_field(const uint8_t **cursor, const uint8_t *end, Span *key, Span *value) noexcept nogil:
     # The next `key=value` at the cursor, which moves behind it; False at the end.
     # A value is `"…"` or `'…'` through its closing quote, or everything up to the next blank or control byte: the

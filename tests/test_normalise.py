@@ -59,6 +59,8 @@ def executed(*texts: bytes) -> dict[str, Any]:
         ([b'argc=2 a0="e" a1[0]=6xyz'], ["e", ""], 2),
         ([b'a0="ls"'], ["ls"], -1),
         ([b"argc=x"], [], -1),
+        ([b'argc=2 a0="ls" a0="-l"'], ["ls", "-l"], 2),
+        ([b'argc=3 a0="e"', b' a2="b"', b' a1="a"'], ["e", "b", "a"], 3),
     ],
     ids=repr,
 )
@@ -84,9 +86,36 @@ def test_a_very_long_argv_is_listed_up_to_its_limit() -> None:
         (b"0A00005000000000FE80000000000000000000000000000102000000", "fe80::1%2", "80"),
         (b"0A0001BB0000000000000000000000000000FFFF0102030400000000", "1.2.3.4", "443"),
         (b"01002F72756E2F7800414243", "/run/x", None),
+        (b"0A00005000000000FF020000000000000000000000000001" + b"03000000", "ff02::1%3", "80"),
+        (b"0A00005000000000" + b"20010DB8000000000000000000000001" + b"03000000", "2001:db8::1", "80"),
+        (b"0A00005000000000FE800000000000000000000000000001", "fe80::1", "80"),
+        (b"01002F72756E2F78", "/run/x", None),
+        (b"0100612062" + b"00" * 8, "a b", None),
+        (b"01002F746D702FFF00", "/tmp/\\xff", None),
         (b"01000061627300", "@abs", None),
-        (b"100000000000000000000000", None, None),
+        (b"010000610062", "@a\0b", None),
+        (b"010000", "@", None),
+        (b"0100", "unix:unnamed", None),
+        (b"100000000000000000000000", "netlink:0", "0x0"),
+        (b"10000000D20F000001000080", "netlink:4050", "0x80000001"),
+        (b"1000000000000000", None, None),
+        (b"280000000004000002000000" + b"00" * 4, "vsock:2", "1024"),
+        (b"2800000000040000FFFFFFFF", "vsock:4294967295", "1024"),
+        (b"28000000", None, None),
+        (b"1100000302000000010000060011223344550000", "packet:2", "0x0003"),
+        (b"1100", None, None),
+        (b"26006861736800", "family:38", None),
+        (b"0000000000000000", "family:0", None),
+        # s390x: families and numbers stand the other way round, ports and addresses do not.
+        (b"0002D9030102030400000000", "1.2.3.4", "55555"),
+        (b"000A005000000000FE80000000000000000000000000000100000002", "fe80::1%2", "80"),
+        (b"00012F72756E2F7800", "/run/x", None),
+        (b"0010000000000FD280000001", "netlink:4050", "0x80000001"),
+        (b"002800000000040000000002", "vsock:2", "1024"),
         (b"0200", None, None),
+        (b"02000016C0A800", None, None),
+        (b"0A0001BB0000000020010DB8", None, None),
+        (b"02", None, None),
         (b"zz", None, None),
         (b"", None, None),
     ],
@@ -136,8 +165,76 @@ def test_the_wrong_arch_gives_no_wrong_name() -> None:
     text = syscall(59)[1]
     assert acted(("SYSCALL", text.replace(b"c000003e syscall=59", b"40000003 syscall=11")))["action"] == "executed"
     assert acted(("SYSCALL", text.replace(b"c000003e syscall=59", b"c00000b7 syscall=221")))["action"] == "executed"
-    assert acted(("SYSCALL", text.replace(b"c000003e", b"deadbeef")))["action"] == ""
-    assert acted(("SYSCALL", text.replace(b"syscall=59", b"syscall=99999")))["action"] == ""
+    assert acted(("SYSCALL", text.replace(b"c000003e", b"deadbeef")))["action"] == "59"
+    assert acted(("SYSCALL", text.replace(b"syscall=59", b"syscall=99999")))["action"] == "99999"
+
+
+@pytest.mark.parametrize(
+    ("records", "action"),
+    [
+        ([syscall(101)], "ptrace"),
+        ([("SYSCALL", syscall(59)[1].replace(b"syscall=59", b"syscall=-1"))], "-1"),
+        ([("SYSCALL", b"ses=7 pid=5")], "SYSCALL"),
+        ([("BPF", b"prog-id=439 op=LOAD"), syscall(321)], "BPF"),
+        ([("LANDLOCK_ACCESS", b"domain=1 blockers=fs.make_reg"), syscall(257)], "LANDLOCK_ACCESS"),
+        ([("UNKNOWN[1334]", b"prog-id=439 op=LOAD"), syscall(321)], "BPF"),
+        ([("UNKNOWN[1999]", b"x=1"), syscall(321)], "UNKNOWN[1999]"),
+        ([("FUTURE_RECORD", b"ses=7 pid=5")], "FUTURE_RECORD"),
+    ],
+)
+def test_u3_an_action_without_a_word_of_its_own_is_named_as_the_kernel_names_it(
+    records: list[tuple[str, bytes]], action: str
+) -> None:
+    assert acted(*records)["action"] == action
+    assert decoded(*records)["action"] == ""
+
+
+@pytest.mark.parametrize(
+    ("call", "action", "primary"),
+    [
+        (b"3", "connected-to", "192.168.0.1"),
+        (b"2", "bound-socket", "192.168.0.1"),
+        (b"b", "sent-to", "192.168.0.1"),
+        (b"12", "accepted-connection-from", "192.168.0.1"),
+        (b"1", "socket", None),
+        (b"7f", "socketcall", None),
+        (b"", "socketcall", None),
+    ],
+)
+@pytest.mark.parametrize(("arch", "number"), [(b"40000003", b"102"), (b"00000016", b"102"), (b"80000015", b"102")])
+def test_a_32_bit_program_s_socketcall_is_what_its_first_argument_says(
+    call: bytes, action: str, primary: str | None, arch: bytes, number: bytes
+) -> None:
+    text = syscall(0)[1].replace(b"arch=c000003e syscall=0", b"arch=" + arch + b" syscall=" + number)
+    text = text.replace(b" a0=1 ", b" a0=" + call + b" ")
+    records = ("SYSCALL", text), ("SOCKETCALL", b"nargs=3 a0=5 a1=ff a2=10"), ("SOCKADDR", b"saddr=02000016C0A80001")
+    extra = acted(*records)
+    assert extra["action"] == action
+    assert extra["object"].get("primary") == primary
+    assert decoded(*records)["action"] == ""
+
+
+@pytest.mark.parametrize(
+    ("arch", "number", "action"),
+    [
+        ("c000003e", 42, "connected-to"),
+        ("c000003e", 0x40000000 | 42, "connected-to"),
+        ("40000003", 362, "connected-to"),
+        ("c00000b7", 203, "connected-to"),
+        ("40000028", 283, "connected-to"),
+        ("80000016", 362, "connected-to"),
+        ("c0000015", 328, "connected-to"),
+        ("c00000f3", 203, "connected-to"),
+        ("c00000f3", 258, "riscv_hwprobe"),
+        ("c000003e", 335, "uretprobe"),
+        ("c00000b7", 470, "listns"),
+        ("c00000b7", 4711, "4711"),
+        ("c0000102", 203, "203"),
+    ],
+)
+def test_syscalls_are_named_by_the_arch_that_made_them(arch: str, number: int, action: str) -> None:
+    text = syscall(0)[1].replace(b"arch=c000003e syscall=0", b"arch=%s syscall=%d" % (arch.encode(), number))
+    assert acted(("SYSCALL", text))["action"] == action
 
 
 def test_a_command_of_sudo_is_told() -> None:

@@ -59,8 +59,12 @@ NAMES_BY_AUDIT = {0xC0000015: "ppc64le"}
 NEWER = """
 451 cachestat 452 fchmodat2 453 map_shadow_stack 454 futex_wake 455 futex_wait 456 futex_requeue 457 statmount
 458 listmount 459 lsm_get_self_attr 460 lsm_set_self_attr 461 lsm_list_modules 462 mseal 463 setxattrat
-464 getxattrat 465 listxattrat 466 removexattrat 467 open_tree_attr 468 file_getattr 469 file_setattr
+464 getxattrat 465 listxattrat 466 removexattrat 467 open_tree_attr 468 file_getattr 469 file_setattr 470 listns
+471 rseq_slice_yield
 """
+
+# … and those that one arch alone has.
+NEWER_OF = {"x86_64": {335: "uretprobe", 336: "uprobe"}, "riscv64": {258: "riscv_hwprobe"}}
 
 # Names in the headers that are no syscall (as are those in capitals), and second names of a number.
 NOT_SYSCALLS = {"syscalls", "arch_specific_syscall"}
@@ -111,7 +115,7 @@ def read_arch(arch: Arch, root: Path) -> dict[int, str]:
         return {value: name for value, name in table.items() if value >= 512}
     words = NEWER.split()
     newer = {int(value): name for value, name in zip(words[::2], words[1::2], strict=True)}
-    return {**newer, **table}
+    return {**newer, **NEWER_OF.get(arch.name, {}), **table}
 
 
 def pack(table: dict[int, str]) -> str:

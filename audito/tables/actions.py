@@ -326,6 +326,18 @@ def _syscalls(rows: tuple[SyscallAction, ...]) -> dict[str, SyscallAction]:
     return table
 
 
+SOCKETCALLS: dict[int, str] = dict(
+    enumerate(
+        "socket bind connect listen accept getsockname getpeername socketpair send recv sendto recvfrom shutdown "
+        "setsockopt getsockopt sendmsg recvmsg accept4 recvmmsg sendmmsg".split(),
+        start=1,
+    )
+)
+"""First argument of socketcall to the syscall that is meant: one number for all of them on 32-bit x86, s390, ppc.
+
+Source: linux/net.h.
+"""
+
 RECORD_ACTIONS: dict[str, tuple[RecordAction, ...]] = _records(_RECORD_ROWS)
 """Record type to its rows. The first whose when_field the event has, or that has none, is meant."""
 

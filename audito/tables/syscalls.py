@@ -59,13 +59,13 @@ _PACKED: dict[str, str] = {
         "prlimit64 name_to_handle_at open_by_handle_at clock_adjtime syncfs sendmmsg setns getcpu process_vm_readv "
         "process_vm_writev kcmp finit_module sched_setattr sched_getattr renameat2 seccomp getrandom memfd_create "
         "kexec_file_load bpf execveat userfaultfd membarrier mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect "
-        "pkey_alloc pkey_free statx io_pgetevents rseq 424 pidfd_send_signal io_uring_setup io_uring_enter "
-        "io_uring_register open_tree move_mount fsopen fsconfig fsmount fspick pidfd_open clone3 close_range "
-        "openat2 pidfd_getfd faccessat2 process_madvise epoll_pwait2 mount_setattr quotactl_fd "
+        "pkey_alloc pkey_free statx io_pgetevents rseq uretprobe uprobe 424 pidfd_send_signal io_uring_setup "
+        "io_uring_enter io_uring_register open_tree move_mount fsopen fsconfig fsmount fspick pidfd_open clone3 "
+        "close_range openat2 pidfd_getfd faccessat2 process_madvise epoll_pwait2 mount_setattr quotactl_fd "
         "landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret process_mrelease futex_waitv "
         "set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount "
         "listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat "
-        "removexattrat open_tree_attr file_getattr file_setattr"
+        "removexattrat open_tree_attr file_getattr file_setattr listns rseq_slice_yield"
     ),
     "x32": (
         "512 rt_sigaction rt_sigreturn ioctl readv writev recvfrom sendmsg recvmsg execve ptrace rt_sigpending "
@@ -120,7 +120,7 @@ _PACKED: dict[str, str] = {
         "landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret process_mrelease futex_waitv "
         "set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount "
         "listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat "
-        "removexattrat open_tree_attr file_getattr file_setattr"
+        "removexattrat open_tree_attr file_getattr file_setattr listns rseq_slice_yield"
     ),
     "aarch64": (
         "0 io_setup io_destroy io_submit io_cancel io_getevents setxattr lsetxattr fsetxattr getxattr lgetxattr "
@@ -156,7 +156,7 @@ _PACKED: dict[str, str] = {
         "quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self memfd_secret process_mrelease "
         "futex_waitv set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake futex_wait "
         "futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat "
-        "getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr"
+        "getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr listns rseq_slice_yield"
     ),
     "arm": (
         "0 restart_syscall exit fork read write open close 8 creat link unlink execve chdir time mknod chmod lchown "
@@ -204,7 +204,7 @@ _PACKED: dict[str, str] = {
         "landlock_create_ruleset landlock_add_rule landlock_restrict_self 448 process_mrelease futex_waitv "
         "set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount "
         "listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat "
-        "removexattrat open_tree_attr file_getattr file_setattr"
+        "removexattrat open_tree_attr file_getattr file_setattr listns rseq_slice_yield"
     ),
     "s390x": (
         "1 exit fork read write open close restart_syscall creat link unlink execve chdir 14 mknod chmod 19 lseek "
@@ -246,7 +246,8 @@ _PACKED: dict[str, str] = {
         "mount_setattr quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self 448 "
         "process_mrelease futex_waitv set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake "
         "futex_wait futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal "
-        "setxattrat getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr"
+        "setxattrat getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr listns "
+        "rseq_slice_yield"
     ),
     "s390": (
         "1 exit fork read write open close restart_syscall creat link unlink execve chdir time mknod chmod lchown "
@@ -295,7 +296,7 @@ _PACKED: dict[str, str] = {
         "landlock_restrict_self 448 process_mrelease futex_waitv set_mempolicy_home_node cachestat fchmodat2 "
         "map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr "
         "lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat open_tree_attr "
-        "file_getattr file_setattr"
+        "file_getattr file_setattr listns rseq_slice_yield"
     ),
     "ppc64": (
         "0 restart_syscall exit fork read write open close waitpid creat link unlink execve chdir time mknod chmod "
@@ -339,7 +340,7 @@ _PACKED: dict[str, str] = {
         "quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self 448 process_mrelease "
         "futex_waitv set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake futex_wait "
         "futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal setxattrat "
-        "getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr"
+        "getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr listns rseq_slice_yield"
     ),
     "ppc": (
         "0 restart_syscall exit fork read write open close waitpid creat link unlink execve chdir time mknod chmod "
@@ -387,7 +388,8 @@ _PACKED: dict[str, str] = {
         "mount_setattr quotactl_fd landlock_create_ruleset landlock_add_rule landlock_restrict_self 448 "
         "process_mrelease futex_waitv set_mempolicy_home_node cachestat fchmodat2 map_shadow_stack futex_wake "
         "futex_wait futex_requeue statmount listmount lsm_get_self_attr lsm_set_self_attr lsm_list_modules mseal "
-        "setxattrat getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr"
+        "setxattrat getxattrat listxattrat removexattrat open_tree_attr file_getattr file_setattr listns "
+        "rseq_slice_yield"
     ),
     "riscv64": (
         "0 io_setup io_destroy io_submit io_cancel io_getevents setxattr lsetxattr fsetxattr getxattr lgetxattr "
@@ -413,18 +415,18 @@ _PACKED: dict[str, str] = {
         "bind listen accept connect getsockname getpeername sendto recvfrom setsockopt getsockopt shutdown sendmsg "
         "recvmsg readahead brk munmap mremap add_key request_key keyctl clone execve mmap fadvise64 swapon swapoff "
         "mprotect msync mlock munlock mlockall munlockall mincore madvise remap_file_pages mbind get_mempolicy "
-        "set_mempolicy migrate_pages move_pages rt_tgsigqueueinfo perf_event_open accept4 recvmmsg 259 "
-        "riscv_flush_icache wait4 prlimit64 fanotify_init fanotify_mark name_to_handle_at open_by_handle_at "
-        "clock_adjtime syncfs setns sendmmsg process_vm_readv process_vm_writev kcmp finit_module sched_setattr "
-        "sched_getattr renameat2 seccomp getrandom memfd_create bpf execveat userfaultfd membarrier mlock2 "
-        "copy_file_range preadv2 pwritev2 pkey_mprotect pkey_alloc pkey_free statx io_pgetevents rseq "
+        "set_mempolicy migrate_pages move_pages rt_tgsigqueueinfo perf_event_open accept4 recvmmsg 258 "
+        "riscv_hwprobe riscv_flush_icache wait4 prlimit64 fanotify_init fanotify_mark name_to_handle_at "
+        "open_by_handle_at clock_adjtime syncfs setns sendmmsg process_vm_readv process_vm_writev kcmp finit_module "
+        "sched_setattr sched_getattr renameat2 seccomp getrandom memfd_create bpf execveat userfaultfd membarrier "
+        "mlock2 copy_file_range preadv2 pwritev2 pkey_mprotect pkey_alloc pkey_free statx io_pgetevents rseq "
         "kexec_file_load 424 pidfd_send_signal io_uring_setup io_uring_enter io_uring_register open_tree move_mount "
         "fsopen fsconfig fsmount fspick pidfd_open clone3 close_range openat2 pidfd_getfd faccessat2 "
         "process_madvise epoll_pwait2 mount_setattr quotactl_fd landlock_create_ruleset landlock_add_rule "
         "landlock_restrict_self memfd_secret process_mrelease futex_waitv set_mempolicy_home_node cachestat "
         "fchmodat2 map_shadow_stack futex_wake futex_wait futex_requeue statmount listmount lsm_get_self_attr "
         "lsm_set_self_attr lsm_list_modules mseal setxattrat getxattrat listxattrat removexattrat open_tree_attr "
-        "file_getattr file_setattr"
+        "file_getattr file_setattr listns rseq_slice_yield"
     ),
 }
 
