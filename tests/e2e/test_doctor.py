@@ -268,6 +268,8 @@ def _guest(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gue
             "/etc/ssh/sshd_config", "\nPort 2222\nListenAddress 127.0.0.1\nPermitRootLogin yes\nStrictModes no\n"
         )
         guest.run("sed", "-i", f"s/^Port 2222/Port {free_port('127.0.0.1')}/", "/etc/ssh/sshd_config")
+        guest.run("mkdir", "-p", "/run/sshd")
+        guest.run("systemctl", "start", "ssh")
         yield guest
 
 
@@ -292,7 +294,7 @@ def test_an_sshd_without_host_keys(patient: Patient, guest: Guest) -> None:
     for command in finding["mend"]:
         assert patient.shell(command)[0] == 0
     assert not patient.findings("sshd")
-    guest.run("systemctl", "start", "ssh")
+    guest.run("systemctl", "restart", "ssh")
 
 
 def port_of(guest: Guest) -> int:

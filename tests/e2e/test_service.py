@@ -232,7 +232,8 @@ def test_a_loop_that_is_stuck_is_killed_and_nothing_is_lost(service: Service) ->
     wait_until("the watchdog", lambda: service.show("NRestarts") == "1")
     service.wait_for(during)
     service.wait_for(after := service.act(8))
-    assert service.sequences() == [*before, during, after], service.log()
+    # What came after the last checkpoint may be written twice: it was killed.
+    assert list(dict.fromkeys(service.sequences())) == [*before, during, after], service.log()
     assert "Watchdog timeout" in service.log()
     assert service.pid() != pid
 
