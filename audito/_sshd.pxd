@@ -55,10 +55,11 @@ cdef enum Cut:
 
 cdef enum Turn:                 # variants of a turn are tried when those of the turns before read nothing
     TURN_FIRST = 0
-    TURN_FIELD = 1              # that begin with a field
+    TURN_CUT = 1                # for cut lines and no others
     TURN_LAST = 2               # of rows in general terms
-    TURN_CUT = 3                # for cut lines and no others
-    TURNS = 4
+    TURN_FIELD = 3              # that begin with a field: a message that begins as one of sshd's is that one …
+    TURN_FIELD_LAST = 4         # … and no text inside of it makes it another
+    TURNS = 5
 
 cdef enum Flag:
     FLAG_TIMED = 1              # the line carried a time of its own
@@ -94,6 +95,9 @@ cdef struct Variant:
     uint16_t row
     uint8_t known               # a bit for each free field that is no peer's to choose: it ends at the first place
     uint8_t cut
+    bint whole                  # not for lines that may be cut
+    bint open_end               # ends with a field that a cut may have shortened
+    int8_t last_field           # that field where it is a strict one, else -1
     int32_t number
     int32_t free_count
     int8_t free[FREE_MAX]
@@ -625,6 +629,7 @@ cdef class Scanner:
 
     cdef int _compile(self, object grammar) except -1
     cdef int _compile_variant(self, Variant *variant, object source, Step **steps) except -1
+    cdef void _compile_end(self, Variant *variant, bint whole) noexcept
     cdef void _keep(self, const uint8_t *p, Py_ssize_t n) noexcept
     cdef int _scan_kept(self, int form, int64_t now_us) except -1
     cdef int _scan_line(self, const uint8_t *ptr, Py_ssize_t len, int form, int64_t now_us) except -1

@@ -221,6 +221,8 @@ cdef bint match_variant(const Variant *v, Span message, bint at_limit, Match *m)
     cdef bint cut = at_limit and (v.cut == CUT_TAIL or v.cut == CUT_ONLY)
     cdef const uint8_t *p = message.ptr
     cdef const uint8_t *end = message.ptr + message.len
+    if at_limit and v.whole:
+        return False
     m.read = 0
     m.variant = v
     m.flags = FLAG_CUT if cut or v.cut == CUT_OPEN else 0
@@ -648,10 +650,10 @@ cdef class Scanner:
             self._compile_variant(variant, grammar.variants[i], &steps)
             literal = variant.segments[0].count > 0 and variant.segments[0].steps.kind == KIND_LITERAL
             turn = TURN_FIRST if literal else TURN_FIELD
+            if grammar.variants[i].last:
+                turn = TURN_LAST if literal else TURN_FIELD_LAST
             if variant.cut == CUT_ONLY:
                 turn = TURN_CUT
-            elif grammar.variants[i].last:
-                turn = TURN_LAST
             place = &self._anywhere[turn]
             if literal:
                 if variant.segments[0].steps.len < 4:
@@ -682,7 +684,20 @@ cdef class Scanner:
                 steps[0].len = <uint16_t>len(literal)
                 steps[0].text = <const uint8_t *>PyBytes_AS_STRING(literal)
                 steps[0] += 1
+        self._compile_end(variant, source.whole)
         return 0
+
+    cdef void _compile_end(self, Variant *variant, bint whole) noexcept:
+        # What a line at sshd's limit means for a reading: an address, a number or a free text may go on behind it.
+        cdef const Segment *end = &variant.segments[variant.free_count]
+        cdef const Step *last = end.steps + end.count - 1
+        variant.whole = whole
+        variant.last_field = -1
+        if end.count == 0:
+            variant.open_end = True
+        elif last.kind != KIND_LITERAL and last.kind != KIND_PROTO:
+            variant.open_end = True
+            variant.last_field = last.field
 
     # Framing.
 
@@ -900,9 +915,11 @@ cdef class Scanner:
         # The reading whose first free field ends first; of equal ones, the first in the table.
         cdef bint doubt = False
         cdef int turn
-        cdef int turns = TURNS if cut else TURN_CUT
+        cdef int turns = TURNS
         best.variant = NULL
         for turn in range(turns):
+            if turn == TURN_CUT and not cut:
+                continue
             if message.len >= 4:
                 doubt |= best_of(self._buckets[turn][bucket_of(message.ptr)], message, cut, best)
             doubt |= best_of(self._anywhere[turn], message, cut, best)
@@ -913,6 +930,10 @@ cdef class Scanner:
         if doubt and best.variant.free_count and not best.variant.known & 1:
             best.flags |= FLAG_AMBIGUOUS
             best.read = 0
+        if cut and best.variant.open_end:
+            best.flags |= FLAG_CUT
+            if best.variant.last_field >= 0:
+                forget_field(best, best.variant.last_field)
         return True
 
     # Results.
