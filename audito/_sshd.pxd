@@ -19,6 +19,7 @@ cdef enum:
     ADDR_BYTES_MAX = 64         # 39 for IPv6, with an interface's name of 15, fits
     REPEAT_MAX = 1024           # events for one "message repeated N times"; more are counted, not written
     SAMPLES_MAX = 64            # lines not read that one scan hands over when nobody asked for all of them
+    BARE_LINES = 64             # that have an envelope, in a row, before a stream that had lines without is believed
     SEEN_SLOTS = 256            # ids given last, to tell equal lines of one moment apart; a power of two
     MESSAGE_BYTES = 500         # log.c's "%.500s": a message of this length may have been longer
     STDERR_BYTES_MIN = 1000     # sshd -E cuts at a buffer of 1,024 instead
@@ -66,6 +67,7 @@ cdef enum Flag:
     FLAG_TRUSTED = 2            # the transport vouches for it
     FLAG_CUT = 4                # read as a line that sshd cut
     FLAG_AMBIGUOUS = 8          # it reads in two ways, and what stands in doubt was left out
+    FLAG_UNESCAPED = 16         # as it went to standard error: sshd leaves line ends in it, so a peer may have said it
 
 cdef enum Reject:               # why a line gave nothing; negative, as leaves return it
     REJECT_BLANK = -1
@@ -589,7 +591,7 @@ cdef class Scanner:
     cdef int32_t _meaning       # fields that a result has, in this order …
     cdef int8_t *_places        # … and where each row has them, -1 for not at all; MEANING_MAX a row
     cdef object _minute         # (month, day, hour, minute, now_us) -> µs since the epoch, or -1
-    cdef object _entry          # a journal entry's JSON -> (time_us, pid, trusted, message), or None
+    cdef object _entry          # a journal entry's JSON -> (time_us, pid, trust, message), or None
     cdef uint8_t _namespace[16]
     cdef bint _keep_all         # hand over every line not read, not only samples
     cdef Variant *_variants
@@ -606,6 +608,7 @@ cdef class Scanner:
     cdef Py_ssize_t _pending
     cdef int _form              # what FORM_AUTO turned out to be
     cdef bint _enveloped        # a syslog line with time and tag came: bare ones are none of sshd's any more
+    cdef int _bare              # lines with an envelope that are not believed yet: bare ones of sshd's came before
     cdef bytes _message         # owns the message of the journal entry at hand
     cdef uint8_t *_scratch      # what an id is made from
     cdef Seen _seen[SEEN_SLOTS]
@@ -633,6 +636,8 @@ cdef class Scanner:
     cdef void _keep(self, const uint8_t *p, Py_ssize_t n) noexcept
     cdef int _scan_kept(self, int form, int64_t now_us) except -1
     cdef int _scan_line(self, const uint8_t *ptr, Py_ssize_t len, int form, int64_t now_us) except -1
+    cdef int _scan_unescaped(self, Span line, int code, int64_t now_us, Entry *entry) except -1
+    cdef void _believe(self, Entry *entry) noexcept
     cdef int _read_entry(self, Span line, int form, int64_t now_us, Entry *entry) except -100
     cdef int _read_syslog(self, Span line, Entry *entry, int64_t now_us) except -100
     cdef bint _read_rfc3164_time(

@@ -18,6 +18,7 @@ TIMED: int
 TRUSTED: int
 CUT: int
 AMBIGUOUS: int
+UNESCAPED: int
 
 def event_id(data: bytes) -> str:
     """A UUID (version 8, BLAKE2b) made from bytes: the same ones give the same."""
@@ -27,8 +28,9 @@ class Scanner:
 
     ``meaning``: the fields that a result has, in this order. ``namespace``: of the ids, 16 bytes. ``minute``: what
     minute a time of RFC 3164 is: (month, day, hour, minute, now_us) -> µs since the epoch, or -1 for none.
-    ``entry``: reads a journal entry's JSON: (time_us, pid, trusted, message); "" for another program's; None for
-    no entry. ``keep_all``: keep every line that is not read, not only samples.
+    ``entry``: reads a journal entry's JSON: (time_us, pid, trust, message); "" for another program's; None for
+    no entry. Trust is 0 for an entry that is not sshd's, 1, or 2 for one that came through its standard error.
+    ``keep_all``: keep every line that is not read, not only samples.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class Scanner:
         meaning: tuple[str, ...],
         namespace: bytes,
         minute: Callable[[int, int, int, int, int], int],
-        entry: Callable[[bytes], tuple[int, int, bool, bytes] | str | None],
+        entry: Callable[[bytes], tuple[int, int, int, bytes] | str | None],
         keep_all: bool = False,
     ) -> None: ...
     def scan(self, data: bytes | bytearray | memoryview, form: int, now_us: int) -> list[tuple[object, ...]]:

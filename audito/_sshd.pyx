@@ -32,7 +32,7 @@ FORMATS = ("pipe", "syslog", "journal", "journal-json", "auto")
 REJECTS = ("", "blank", "other_program", "no_envelope", "too_long", "unmatched", "debug", "untrusted")
 FORGED_ROW = -1
 HEAD = HEAD_COUNT
-TIMED, TRUSTED, CUT, AMBIGUOUS = FLAG_TIMED, FLAG_TRUSTED, FLAG_CUT, FLAG_AMBIGUOUS
+TIMED, TRUSTED, CUT, AMBIGUOUS, UNESCAPED = FLAG_TIMED, FLAG_TRUSTED, FLAG_CUT, FLAG_AMBIGUOUS, FLAG_UNESCAPED
 
 cdef void fill_classes() noexcept nogil:
     cdef int c
@@ -424,7 +424,7 @@ cdef int read_journal(Span line, Entry *entry) noexcept nogil:
     p = start + 1
     start = <const uint8_t *>memchr(p, c' ', <size_t>(end - p))
     trust = span_of(p, (end if start is NULL else start) - p)
-    if trust.len != 1 or (trust.ptr[0] != c'0' and trust.ptr[0] != c'1'):
+    if trust.len != 1 or not c'0' <= trust.ptr[0] <= c'2':
         return REJECT_ENVELOPE
     entry.pid = pid_of(pid)
     entry.digits = 6
@@ -433,7 +433,7 @@ cdef int read_journal(Span line, Entry *entry) noexcept nogil:
     entry.message = span_of(p, end - p)
     if trust.ptr[0] == c'0':
         return REJECT_FORGED
-    entry.flags |= FLAG_TRUSTED
+    entry.flags |= FLAG_TRUSTED | (FLAG_UNESCAPED if trust.ptr[0] == c'2' else 0)
     return 0
 
 
@@ -779,6 +779,8 @@ cdef class Scanner:
         entry.time_us = now_us
         entry.digits = 6
         code = self._read_entry(line, form, now_us, &entry)
+        if form == FORM_SYSLOG and entry.flags & FLAG_UNESCAPED:
+            return self._scan_unescaped(line, code, now_us, &entry)
         if code == REJECT_BLANK and form == FORM_PIPE and not c'0' <= ptr[0] <= c'9' and ptr[0] != c'-':
             code = REJECT_UNMATCHED
         if code == 0:
@@ -786,11 +788,29 @@ cdef class Scanner:
         if code == REJECT_UNMATCHED and form == FORM_PIPE and not entry.pid and c'A' <= line.ptr[0] <= c'z':
             # No `PID ` at all: then the message is the whole line.
             entry.message = line
+            entry.flags |= FLAG_UNESCAPED
             code = self._scan_entry(&entry)
         if code == REJECT_FORGED:
             self._out.append((FORGED_ROW, entry.pid, entry.time_us, entry.flags))
         if code < 0:
             return self._reject(span_of(ptr, min(len, <Py_ssize_t>LINE_BYTES_MAX)), entry.message, code)
+        return 0
+
+    cdef int _scan_unescaped(self, Span line, int code, int64_t now_us, Entry *entry) except -1:
+        # A line of sshd -E, or one that somebody's text made in such a file: it may say that it has a time and a pid.
+        cdef bint bare = entry.message.ptr == line.ptr
+        entry.time_us = now_us
+        entry.digits = 6
+        entry.pid = 0
+        entry.flags = FLAG_UNESCAPED
+        if code == 0:
+            code = self._scan_entry(entry)
+        if code < 0:
+            return self._reject(line, entry.message, code)
+        if bare:
+            self._bare = BARE_LINES
+            if self._form == FORM_AUTO:
+                self._form = FORM_SYSLOG
         return 0
 
     cdef int _read_entry(self, Span line, int form, int64_t now_us, Entry *entry) except -100:
@@ -828,7 +848,7 @@ cdef class Scanner:
             priority = True
             if end - p > 2 and p[0] == c'1' and p[1] == c' ':
                 p += 2
-                self._enveloped = True
+                self._believe(entry)
                 return read_rfc5424(p, end, entry)
         month = month_of(p, end)
         if month:
@@ -838,13 +858,22 @@ cdef class Scanner:
             if priority or self._enveloped:
                 return REJECT_ENVELOPE
             entry.message = line
+            entry.flags |= FLAG_UNESCAPED
             return 0
         if not read_byte(&p, end, c' '):
             return REJECT_ENVELOPE
         while p < end and p[0] == c' ':
             p += 1
-        self._enveloped = True
+        self._believe(entry)
         return read_tagged(p, end, entry)
+
+    cdef void _believe(self, Entry *entry) noexcept:
+        # A line has an envelope. Among sshd's bare lines a peer can have put it there.
+        if self._bare:
+            self._bare -= 1
+            entry.flags |= FLAG_UNESCAPED
+        else:
+            self._enveloped = True
 
     cdef bint _read_rfc3164_time(
         self, const uint8_t **cursor, const uint8_t *end, int month, Entry *entry, int64_t now_us
@@ -878,12 +907,12 @@ cdef class Scanner:
             return REJECT_ENVELOPE
         if isinstance(found, str):
             return REJECT_OTHER
-        entry.time_us, entry.pid, trusted, self._message = found
+        entry.time_us, entry.pid, trust, self._message = found
         entry.message = span_of(<const uint8_t *>PyBytes_AS_STRING(self._message), PyBytes_GET_SIZE(self._message))
         entry.flags |= FLAG_TIMED
-        if not trusted:
+        if not trust:
             return REJECT_FORGED
-        entry.flags |= FLAG_TRUSTED
+        entry.flags |= FLAG_TRUSTED | (FLAG_UNESCAPED if trust > 1 else 0)
         return 0
 
     cdef int _scan_entry(self, Entry *entry) except -1000:
@@ -903,7 +932,8 @@ cdef class Scanner:
         if not self._match(message, cut, &match):
             if not strip_verbose(&message, &pid) or not self._match(message, cut, &match):
                 return REJECT_UNMATCHED
-            entry.pid = entry.pid or pid
+            if not entry.flags & FLAG_UNESCAPED:
+                entry.pid = entry.pid or pid
         self._row_hits[match.variant.row] += 1
         self._ambiguous += (match.flags & FLAG_AMBIGUOUS) != 0
         self._cut += (match.flags & FLAG_CUT) != 0

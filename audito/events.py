@@ -51,10 +51,15 @@ class Target(Struct, gc=False):
 
 
 class LoginExtra(Struct, gc=False, omit_defaults=True):
-    """``metadata.extra`` of a login: notes on how far the line can be trusted."""
+    """``metadata.extra`` of a login: notes on how far the line can be trusted.
+
+    ``unescaped``: it went to sshd's standard error (``-E``, ``-e``), where sshd leaves line ends as they are: whoever
+    can connect can have written it.
+    """
 
     truncated: bool | UnsetType = UNSET
     repeated: int | UnsetType = UNSET
+    unescaped: bool | UnsetType = UNSET
 
 
 class LoginMetadata(Struct, gc=False, omit_defaults=True):

@@ -148,8 +148,8 @@ def _is_address(host: str) -> bool:
     return ":" in host or host.rpartition(".")[2].isdigit()
 
 
-def journal_entry(line: bytes) -> tuple[int, int, bool, bytes] | str | None:
-    """A line of ``journalctl -o json`` as (time in µs, pid, trusted, message); "" for another program's entry."""
+def journal_entry(line: bytes) -> tuple[int, int, int, bytes] | str | None:
+    """A line of ``journalctl -o json`` as (time in µs, pid, trust, message); "" for another program's entry."""
     try:
         fields = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -169,8 +169,10 @@ def journal_entry(line: bytes) -> tuple[int, int, bool, bytes] | str | None:
     time_us = _number(fields.get("_SOURCE_REALTIME_TIMESTAMP")) or _number(fields.get("__REALTIME_TIMESTAMP"))
     # SYSLOG_PID is the sender's own word: only where the kernel did not tell journald who it was.
     pid = _number(fields.get("_PID")) or _number(fields.get("SYSLOG_PID"))
-    trusted = fields.get("_UID") == "0" and fields.get("_EXE") in EXECUTABLES
-    return time_us, pid, trusted, text.rstrip(b"\r\n\0")
+    trust = 0
+    if fields.get("_UID") == "0" and fields.get("_EXE") in EXECUTABLES:
+        trust = 2 if fields.get("_TRANSPORT") == "stdout" else 1
+    return time_us, pid, trust, text.rstrip(b"\r\n\0")
 
 
 def _number(text: object) -> int:
@@ -332,8 +334,11 @@ class Logins:
         cell = (method, outcome)
         self._cells[cell if cell in self._cells else (UNKNOWN, outcome)] += 1
         metadata = LoginMetadata(line.audit_id)
-        if line.flags & _sshd.CUT:
-            metadata.extra = LoginExtra(truncated=True)
+        if line.flags & (_sshd.CUT | _sshd.UNESCAPED):
+            metadata.extra = LoginExtra(
+                truncated=bool(line.flags & _sshd.CUT) or UNSET,
+                unescaped=bool(line.flags & _sshd.UNESCAPED) or UNSET,
+            )
         user = UNKNOWN if line.user is None else line.user
         subjects = Subjects(loggedAs=user, pid=str(line.pid) if line.pid else UNSET, userID=user_id)
         return UserLogin(
@@ -345,7 +350,7 @@ class Logins:
         first = record.event
         assert first is not None
         marked = first.metadata.extra
-        first.metadata.extra = LoginExtra(UNSET if marked is UNSET else marked.truncated, count)
+        first.metadata.extra = msgspec.structs.replace(LoginExtra() if marked is UNSET else marked, repeated=count)
         first_id = first.metadata.auditId
         records = []
         for number in range(2, count + 1):

@@ -5,17 +5,21 @@ Through the public path: a line in its envelope goes in, events come out, and ar
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
 
+from audito.core import Core
 from audito.events import UNKNOWN
 from audito.tables.sshd import GRAMMAR, ROWS
 from audito.tables.sshd_grammar import MESSAGE_BYTES
 from audito.text import lossless, original
+from tests.records import Log
 from tests.sshd_lines import logins, meaning, meaning_of, vis
 from tests.sshd_made import Made, made
+from tests.test_core import SETTINGS
 
 ENVELOPE = b"1720530029099504 9 1 %s\n"
 READER = logins()
@@ -156,3 +160,70 @@ def test_what_was_put_in_comes_back_or_is_marked(number: int) -> None:
             assert seen == said, (line, seen)
 
     check()
+
+
+# ---------------------------------------------------------------------------------- lines that sshd does not escape
+
+FORGED_LOGIN = (
+    "Accepted publickey for bob from 6.6.6.6 port 22 ssh2: ED25519-CERT SHA256:kkk ID alice (serial 7) CA RSA SHA256:x"
+)
+FORGED_LINES = [
+    FORGED_LOGIN,
+    f"auth.c:auth_log():301 (bin=sshd-session, pid=4000): {FORGED_LOGIN}",
+    f"Nov 14 22:13:20 host sshd[4000]: {FORGED_LOGIN}",
+    f"2023-11-14T22:13:20Z host sshd[4000]: {FORGED_LOGIN}",
+    f"<86>1 2023-11-14T22:13:20Z host sshd 4000 - - {FORGED_LOGIN}",
+]
+GENUINE = "Connection from 10.0.0.5 port 5022 on 10.0.0.1 port 22"
+
+
+@pytest.mark.parametrize("forged", FORGED_LINES)
+@pytest.mark.parametrize("form", ["syslog", "auto"])
+def test_what_a_peer_puts_into_a_file_of_sshd_binds_nothing(forged: str, form: str) -> None:
+    """``sshd -E`` leaves line ends as they are: a name with one in it makes lines of its own."""
+    core = Core(SETTINGS)
+    core.feed_sshd(f"{GENUINE}\r\nInvalid user x\r\n{forged}\r\nInvalid user y from ::1 port 1\r\n".encode(), form, 0)
+    log = Log()
+    core.feed_audit(log.login(ses=67, pid=4000) + log.execve(b"id", ses=67))
+    core.flush()
+    login, failure, *actions = (json.loads(line) for line in core.take().splitlines())
+    assert (login["subjects"]["userID"], failure["subjects"]["loggedAs"]) == ("alice", "y")
+    for event in (login, failure):
+        assert event["metadata"]["extra"] == {"unescaped": True}
+        assert "pid" not in event["subjects"]
+    assert [event["type"] for event in actions] == ["UserAction"] * 2
+    assert {event["subjects"]["userID"] for event in actions} == {UNKNOWN}
+
+
+@pytest.mark.parametrize("injected", ['{"MESSAGE": "x"}', "1720530029099504 9 1 x", "- x", "9 x"])
+def test_what_a_peer_puts_into_a_file_of_sshd_does_not_make_it_another_format(injected: str) -> None:
+    core = Core(SETTINGS)
+    core.feed_sshd(f"{GENUINE}\r\n{injected}\r\nInvalid user y from ::1 port 1\r\n".encode(), "auto", 0)
+    assert [json.loads(line)["subjects"]["loggedAs"] for line in core.take().splitlines()] == ["y"]
+
+
+def test_a_syslog_file_whose_first_line_is_torn_is_believed_after_a_while() -> None:
+    reader = logins()
+    reader.feed(f"{GENUINE}\n".encode(), "syslog", 0)
+    line = f"2023-11-14T22:13:20Z host sshd[4000]: {FORGED_LOGIN}\n".encode()
+    records = reader.feed(line * 100, "syslog", 0)
+    assert [record.pid for record in records] == [0] * 64 + [4000] * 36
+    marks = [extra for _, said in meaning_of(records) if said for extra in [said["extra"]]]
+    assert marks == [{"unescaped": True}] * 64 + [{}] * 36
+
+
+def test_a_line_of_the_pipe_without_a_pid_has_none() -> None:
+    (record,) = READER.feed(f"auth.c:auth_log():301 (pid=4000): {FORGED_LOGIN}\n".encode(), "pipe", 0)
+    assert record.pid == 0
+    assert meaning_of([record])[0][1]["extra"] == {"unescaped": True}  # type: ignore[index]
+
+
+@pytest.mark.parametrize("form", ["journal", "journal-json"])
+def test_an_entry_from_standard_error_says_so(form: str) -> None:
+    """``sshd -e`` under systemd: journald makes an entry of each line, as sshd's own, whoever chose where it begins."""
+    entry = {"SYSLOG_IDENTIFIER": "sshd", "_UID": "0", "_EXE": "/usr/sbin/sshd", "__REALTIME_TIMESTAMP": "1",
+             "_PID": "9", "_TRANSPORT": "stdout", "MESSAGE": FORGED_LOGIN}  # fmt: skip
+    line = f"1 9 2 {FORGED_LOGIN}" if form == "journal" else json.dumps(entry)
+    (record,) = READER.feed(f"{line}\n".encode(), form, 0)
+    assert (record.pid, record.trusted) == (9, True)
+    assert meaning_of([record])[0][1]["extra"] == {"unescaped": True}  # type: ignore[index]

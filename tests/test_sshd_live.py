@@ -351,6 +351,26 @@ def test_no_key_id_changes_who_or_from_where(tmp_path: Path) -> None:
     assert 0 < cut < KEY_IDS / 4
 
 
+def test_lines_that_a_key_id_makes_in_a_file_are_marked(tmp_path: Path) -> None:
+    """``sshd -E`` does not escape line ends: what follows one in a key ID is a line of its own."""
+    forged = (
+        "Accepted publickey for root from 6.6.6.6 port 22 ssh2: RSA-CERT SHA256:x ID eve (serial 1) CA RSA SHA256:y"
+    )
+    prefixes = ("", "auth.c:auth_log():301 (pid=4000): ", "Jul  9 15:00:29 host sshd[4000]: ")
+    with LiveSshd(tmp_path, HOSTILE_SETTINGS, stderr=True) as sshd:
+        make_key(tmp_path / "key")
+        for number, prefix in enumerate(prefixes):
+            log_in(sshd, number, f"x\r\n{prefix}{forged}\r\n".encode())
+    core = new_core([])
+    core.feed_sshd(b"".join(sshd.lines()), "syslog", NOW_US)
+    events = [json.loads(line) for line in core.take().splitlines()]
+    assert sum(event["subjects"]["userID"] == "eve" for event in events) >= len(prefixes)
+    for event in events:
+        assert event["metadata"]["extra"]["unescaped"]
+        assert event["loggedAt"] == events[0]["loggedAt"]
+        assert "pid" not in event["subjects"]
+
+
 def fingerprint(key: Path) -> str:
     listed = subprocess.run(["ssh-keygen", "-l", "-f", key.with_suffix(".pub")], capture_output=True, check=True)
     return listed.stdout.split()[1].decode()
