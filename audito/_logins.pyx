@@ -5,7 +5,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from audito._scan cimport Span, load8, span_of
 from audito._sshd cimport (
-    FLAG_AMBIGUOUS, FLAG_CUT, FLAG_TIMED, FLAG_TRUSTED, ascii_str, is_plain, pid_of, text_of,
+    FLAG_AMBIGUOUS, FLAG_CUT, FLAG_TIMED, FLAG_TRUSTED, FLAG_UNESCAPED, ascii_str, is_plain, pid_of, text_of,
 )
 
 from msgspec import UNSET as _UNSET
@@ -39,6 +39,8 @@ STATES = {"authenticating user": MEANS_GIVEN_UP, "invalid user": MEANS_NOTE, "us
 # Shared by all events that they are right for.
 cdef object NOWHERE = Source("IP", UNKNOWN, SourceExtra(UNKNOWN))
 cdef object TRUNCATED = events.LoginExtra(truncated=True)
+cdef object UNESCAPED = events.LoginExtra(unescaped=True)
+cdef object UNESCAPED_CUT = events.LoginExtra(truncated=True, unescaped=True)
 
 # Two hexadecimal digits for each byte.
 cdef uint8_t HEXES[512]
@@ -300,7 +302,10 @@ cdef class LoginBuilder(LineSink):
 
     cdef object _event(self, object outcome, str user_id, dict data):
         cdef str audit_id = self._audit_id()
-        if self._match.flags & FLAG_CUT:
+        cdef bint cut = self._match.flags & FLAG_CUT != 0
+        if self._entry.flags & FLAG_UNESCAPED:
+            metadata = LoginMetadata(audit_id, UNESCAPED_CUT if cut else UNESCAPED)
+        elif cut:
             metadata = LoginMetadata(audit_id, TRUNCATED)
         else:
             metadata = LoginMetadata(audit_id)

@@ -18,6 +18,7 @@ cdef enum:
     ADDR_BYTES_MAX = 64         # 39 for IPv6, with an interface's name of 15, fits
     REPEAT_MAX = 1024           # events for one "message repeated N times"; more are counted, not written
     SAMPLES_MAX = 64            # lines not read that one scan hands over when nobody asked for all of them
+    BARE_LINES = 64             # that have an envelope, in a row, before a stream that had lines without is believed
     MESSAGE_BYTES = 500         # log.c's "%.500s": a message of this length may have been longer
     STDERR_BYTES_MIN = 1000     # sshd -E cuts at a buffer of 1,024 instead
     BUCKETS = 256               # of the index by a message's first four bytes; a power of two
@@ -53,16 +54,18 @@ cdef enum Cut:
 
 cdef enum Turn:                 # variants of a turn are tried when those of the turns before read nothing
     TURN_FIRST = 0
-    TURN_FIELD = 1              # that begin with a field
+    TURN_CUT = 1                # for cut lines and no others
     TURN_LAST = 2               # of rows in general terms
-    TURN_CUT = 3                # for cut lines and no others
-    TURNS = 4
+    TURN_FIELD = 3              # that begin with a field: a message that begins as one of sshd's is that one …
+    TURN_FIELD_LAST = 4         # … and no text inside of it makes it another
+    TURNS = 5
 
 cdef enum Flag:
     FLAG_TIMED = 1              # the line carried a time of its own
     FLAG_TRUSTED = 2            # the transport vouches for it
     FLAG_CUT = 4                # read as a line that sshd cut
     FLAG_AMBIGUOUS = 8          # it reads in two ways, and what stands in doubt was left out
+    FLAG_UNESCAPED = 16         # as it went to standard error: sshd leaves line ends in it, so a peer may have said it
 
 cdef enum Reject:               # why a line gave nothing; negative, as leaves return it
     REJECT_BLANK = -1
@@ -102,6 +105,9 @@ cdef struct Variant:
     uint16_t row
     uint8_t known               # a bit for each free field that is no peer's to choose: it ends at the first place
     uint8_t cut
+    bint whole                  # not for lines that may be cut
+    bint open_end               # ends with a field that a cut may have shortened
+    int8_t last_field           # that field where it is a strict one, else -1
     int32_t number
     int32_t free_count
     int8_t free[FREE_MAX]
@@ -475,7 +481,7 @@ cdef class Scanner:
     cdef bytes _vis             # by row: 1 where sshd's own escapes are to be undone
     cdef LineSink _sink
     cdef object _minute         # (month, day, hour, minute, now_us) -> µs since the epoch, or -1
-    cdef object _entry          # a journal entry's JSON -> (time_us, pid, trusted, message), or None
+    cdef object _entry          # a journal entry's JSON -> (time_us, pid, trust, message), or None
     cdef bint _keep_all         # hand over every line not read, not only samples
     cdef Variant *_variants
     cdef Step *_steps
@@ -491,6 +497,7 @@ cdef class Scanner:
     cdef Py_ssize_t _pending
     cdef int _form              # what FORM_AUTO turned out to be
     cdef bint _enveloped        # a syslog line with time and tag came: bare ones are none of sshd's any more
+    cdef int _bare              # lines with an envelope that are not believed yet: bare ones of sshd's came before
     cdef bytes _message         # owns the message of the journal entry at hand
     cdef int64_t _minute_key
     cdef int64_t _minute_us
@@ -507,9 +514,12 @@ cdef class Scanner:
 
     cdef int _compile(self, object grammar) except -1
     cdef int _compile_variant(self, Variant *variant, object source, Step **steps) except -1
+    cdef void _compile_end(self, Variant *variant, bint whole) noexcept
     cdef void _keep(self, const uint8_t *p, Py_ssize_t n) noexcept
     cdef int _scan_kept(self, int form, int64_t now_us) except -1
     cdef int _scan_line(self, const uint8_t *ptr, Py_ssize_t len, int form, int64_t now_us) except -1
+    cdef int _scan_unescaped(self, Span line, int code, int64_t now_us, Entry *entry) except -1
+    cdef void _believe(self, Entry *entry) noexcept
     cdef int _read_entry(self, Span line, int form, int64_t now_us, Entry *entry) except -100
     cdef int _read_syslog(self, Span line, Entry *entry, int64_t now_us) except -100
     cdef bint _read_rfc3164_time(

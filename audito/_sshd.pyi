@@ -12,6 +12,7 @@ REJECTS: tuple[str, ...]
 """Why a line gave nothing, as take_rejected() and counters() name it."""
 CUT: int
 AMBIGUOUS: int
+UNESCAPED: int
 
 class LineSink:
     """What lines that a row knows are given to; compiled subclasses make something of them (``_logins``)."""
@@ -20,8 +21,9 @@ class Scanner:
     """Lines of sshd, told apart by a grammar of tables/sshd.py.
 
     ``sink``: what they are given to. ``minute``: what minute a time of RFC 3164 is: (month, day, hour, minute, now_us)
-    -> µs since the epoch, or -1 for none. ``entry``: reads a journal entry's JSON: (time_us, pid, trusted, message);
-    "" for another program's; None for no entry. ``keep_all``: keep every line that is not read, not only samples.
+    -> µs since the epoch, or -1 for none. ``entry``: reads a journal entry's JSON: (time_us, pid, trust, message); ""
+    for another program's; None for no entry. Trust is 0 for an entry that is not sshd's, 1, or 2 for one that came
+    through its standard error. ``keep_all``: keep every line that is not read, not only samples.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class Scanner:
         sink: LineSink,
         *,
         minute: Callable[[int, int, int, int, int], int],
-        entry: Callable[[bytes], tuple[int, int, bool, bytes] | str | None],
+        entry: Callable[[bytes], tuple[int, int, int, bytes] | str | None],
         keep_all: bool = False,
     ) -> None: ...
     def scan(self, data: bytes | bytearray | memoryview, form: int, now_us: int) -> None:

@@ -21,7 +21,7 @@ CUTS = ("", "tail", "only", "open")
 KINDS = ("", "addr", "host", "port", "int", "decimal", "word", "type", "fp", "method", "gssapi", "proto", "name")
 FORMATS = ("pipe", "syslog", "journal", "journal-json", "auto")
 REJECTS = ("", "blank", "other_program", "no_envelope", "too_long", "unmatched", "debug", "untrusted")
-CUT, AMBIGUOUS = FLAG_CUT, FLAG_AMBIGUOUS
+CUT, AMBIGUOUS, UNESCAPED = FLAG_CUT, FLAG_AMBIGUOUS, FLAG_UNESCAPED
 
 cdef void fill_classes() noexcept nogil:
     cdef int c
@@ -228,6 +228,8 @@ cdef bint match_variant(const Variant *v, Span message, bint at_limit, Match *m)
     cdef bint cut = at_limit and (v.cut == CUT_TAIL or v.cut == CUT_ONLY)
     cdef const uint8_t *p = message.ptr
     cdef const uint8_t *end = message.ptr + message.len
+    if at_limit and v.whole:
+        return False
     m.read = 0
     m.variant = v
     m.flags = FLAG_CUT if cut or v.cut == CUT_OPEN else 0
@@ -445,7 +447,7 @@ cdef int read_journal(Span line, Entry *entry) noexcept nogil:
     p = start + 1
     start = <const uint8_t *>memchr(p, c' ', <size_t>(end - p))
     trust = span_of(p, (end if start is NULL else start) - p)
-    if trust.len != 1 or (trust.ptr[0] != c'0' and trust.ptr[0] != c'1'):
+    if trust.len != 1 or not c'0' <= trust.ptr[0] <= c'2':
         return REJECT_ENVELOPE
     entry.pid = pid_of(pid)
     entry.digits = 6
@@ -454,7 +456,7 @@ cdef int read_journal(Span line, Entry *entry) noexcept nogil:
     entry.message = span_of(p, end - p)
     if trust.ptr[0] == c'0':
         return REJECT_FORGED
-    entry.flags |= FLAG_TRUSTED
+    entry.flags |= FLAG_TRUSTED | (FLAG_UNESCAPED if trust.ptr[0] == c'2' else 0)
     return 0
 
 
@@ -626,10 +628,10 @@ cdef class Scanner:
             self._compile_variant(variant, grammar.variants[i], &steps)
             literal = variant.segments[0].count > 0 and variant.segments[0].steps.kind == KIND_LITERAL
             turn = TURN_FIRST if literal else TURN_FIELD
+            if grammar.variants[i].last:
+                turn = TURN_LAST if literal else TURN_FIELD_LAST
             if variant.cut == CUT_ONLY:
                 turn = TURN_CUT
-            elif grammar.variants[i].last:
-                turn = TURN_LAST
             place = &self._anywhere[turn]
             if literal:
                 if variant.segments[0].steps.len < 4:
@@ -665,7 +667,20 @@ cdef class Scanner:
             i = min(<int32_t>variant.segments[0].steps.len, <int32_t>sizeof(variant.head))
             memcpy(variant.head, variant.segments[0].steps.text, <size_t>i)
             memset(variant.head_mask, 0xFF, <size_t>i)
+        self._compile_end(variant, source.whole)
         return 0
+
+    cdef void _compile_end(self, Variant *variant, bint whole) noexcept:
+        # What a line at sshd's limit means for a reading: an address, a number or a free text may go on behind it.
+        cdef const Segment *end = &variant.segments[variant.free_count]
+        cdef const Step *last = end.steps + end.count - 1
+        variant.whole = whole
+        variant.last_field = -1
+        if end.count == 0:
+            variant.open_end = True
+        elif last.kind != KIND_LITERAL and last.kind != KIND_PROTO:
+            variant.open_end = True
+            variant.last_field = last.field
 
     # Framing.
 
@@ -743,6 +758,8 @@ cdef class Scanner:
         entry.time_us = now_us
         entry.digits = 6
         code = self._read_entry(line, form, now_us, &entry)
+        if form == FORM_SYSLOG and entry.flags & FLAG_UNESCAPED:
+            return self._scan_unescaped(line, code, now_us, &entry)
         if code == REJECT_BLANK and form == FORM_PIPE and not c'0' <= ptr[0] <= c'9' and ptr[0] != c'-':
             code = REJECT_UNMATCHED
         if code == 0:
@@ -750,11 +767,29 @@ cdef class Scanner:
         if code == REJECT_UNMATCHED and form == FORM_PIPE and not entry.pid and c'A' <= line.ptr[0] <= c'z':
             # No `PID ` at all: then the message is the whole line.
             entry.message = line
+            entry.flags |= FLAG_UNESCAPED
             code = self._scan_entry(&entry)
         if code == REJECT_FORGED:
             self._sink.take_forged(&entry)
         if code < 0:
             return self._reject(span_of(ptr, min(len, <Py_ssize_t>LINE_BYTES_MAX)), entry.message, code)
+        return 0
+
+    cdef int _scan_unescaped(self, Span line, int code, int64_t now_us, Entry *entry) except -1:
+        # A line of sshd -E, or one that somebody's text made in such a file: it may say that it has a time and a pid.
+        cdef bint bare = entry.message.ptr == line.ptr
+        entry.time_us = now_us
+        entry.digits = 6
+        entry.pid = 0
+        entry.flags = FLAG_UNESCAPED
+        if code == 0:
+            code = self._scan_entry(entry)
+        if code < 0:
+            return self._reject(line, entry.message, code)
+        if bare:
+            self._bare = BARE_LINES
+            if self._form == FORM_AUTO:
+                self._form = FORM_SYSLOG
         return 0
 
     cdef int _read_entry(self, Span line, int form, int64_t now_us, Entry *entry) except -100:
@@ -792,7 +827,7 @@ cdef class Scanner:
             priority = True
             if end - p > 2 and p[0] == c'1' and p[1] == c' ':
                 p += 2
-                self._enveloped = True
+                self._believe(entry)
                 return read_rfc5424(p, end, entry)
         month = month_of(p, end)
         if month:
@@ -802,13 +837,22 @@ cdef class Scanner:
             if priority or self._enveloped:
                 return REJECT_ENVELOPE
             entry.message = line
+            entry.flags |= FLAG_UNESCAPED
             return 0
         if not read_byte(&p, end, c' '):
             return REJECT_ENVELOPE
         while p < end and p[0] == c' ':
             p += 1
-        self._enveloped = True
+        self._believe(entry)
         return read_tagged(p, end, entry)
+
+    cdef void _believe(self, Entry *entry) noexcept:
+        # A line has an envelope. Among sshd's bare lines a peer can have put it there.
+        if self._bare:
+            self._bare -= 1
+            entry.flags |= FLAG_UNESCAPED
+        else:
+            self._enveloped = True
 
     cdef bint _read_rfc3164_time(
         self, const uint8_t **cursor, const uint8_t *end, int month, Entry *entry, int64_t now_us
@@ -842,12 +886,12 @@ cdef class Scanner:
             return REJECT_ENVELOPE
         if isinstance(found, str):
             return REJECT_OTHER
-        entry.time_us, entry.pid, trusted, self._message = found
+        entry.time_us, entry.pid, trust, self._message = found
         entry.message = span_of(<const uint8_t *>PyBytes_AS_STRING(self._message), PyBytes_GET_SIZE(self._message))
         entry.flags |= FLAG_TIMED
-        if not trusted:
+        if not trust:
             return REJECT_FORGED
-        entry.flags |= FLAG_TRUSTED
+        entry.flags |= FLAG_TRUSTED | (FLAG_UNESCAPED if trust > 1 else 0)
         return 0
 
     cdef int _scan_entry(self, Entry *entry) except -1000:
@@ -872,7 +916,8 @@ cdef class Scanner:
                 match = self._match(message, cut)
             if match is NULL:
                 return REJECT_UNMATCHED
-            entry.pid = entry.pid or pid
+            if not entry.flags & FLAG_UNESCAPED:
+                entry.pid = entry.pid or pid
         self._row_hits[match.variant.row] += 1
         self._ambiguous += (match.flags & FLAG_AMBIGUOUS) != 0
         self._cut += (match.flags & FLAG_CUT) != 0
@@ -885,13 +930,15 @@ cdef class Scanner:
         # It is the scanner's, until the next line.
         cdef bint doubt = False
         cdef int turn
-        cdef int turns = TURNS if cut else TURN_CUT
+        cdef int turns = TURNS
         cdef Glance glance
         cdef Match *best = &self._matches[0]
         cdef Match *spare = &self._matches[1]
         glance_at(message, &glance)
         best.variant = NULL
         for turn in range(turns):
+            if turn == TURN_CUT and not cut:
+                continue
             if message.len >= 4:
                 doubt |= best_of(self._buckets[turn][bucket_of(message.ptr)], message, &glance, cut, &best, &spare)
             doubt |= best_of(self._anywhere[turn], message, &glance, cut, &best, &spare)
@@ -902,6 +949,10 @@ cdef class Scanner:
         if doubt and best.variant.free_count and not best.variant.known & 1:
             best.flags |= FLAG_AMBIGUOUS
             best.read = 0
+        if cut and best.variant.open_end:
+            best.flags |= FLAG_CUT
+            if best.variant.last_field >= 0:
+                forget_field(best, best.variant.last_field)
         return best
 
     def read(self, message: bytes) -> tuple | None:

@@ -55,11 +55,14 @@ class LoginExtra(Struct, gc=False, omit_defaults=True):
     """``metadata.extra`` of a login: notes on how far the line can be trusted.
 
     ``correlation``: there is no line of sshd for it, and this is where its identity is from (component auditd).
+    ``unescaped``: it went to sshd's standard error (``-E``, ``-e``), where sshd leaves line ends as they are: whoever
+    can connect can have written it.
     """
 
     truncated: bool | UnsetType = UNSET
     repeated: int | UnsetType = UNSET
     correlation: str | UnsetType = UNSET
+    unescaped: bool | UnsetType = UNSET
 
 
 class LoginMetadata(Struct, gc=False, omit_defaults=True):

@@ -152,7 +152,7 @@ def repetitions(record: LoginRecord, count: int) -> list[LoginRecord]:
     first = record.event
     assert first is not None
     marked = first.metadata.extra
-    first.metadata.extra = LoginExtra(UNSET if marked is UNSET else marked.truncated, count)
+    first.metadata.extra = msgspec.structs.replace(LoginExtra() if marked is UNSET else marked, repeated=count)
     first_id = first.metadata.auditId
     records = []
     for number in range(2, count + 1):
@@ -167,8 +167,8 @@ def shape_of(message: bytes) -> str:
     return b" ".join(words[:8]).decode("ascii", "replace")
 
 
-def journal_entry(line: bytes) -> tuple[int, int, bool, bytes] | str | None:
-    """A line of ``journalctl -o json`` as (time in µs, pid, trusted, message); "" for another program's entry."""
+def journal_entry(line: bytes) -> tuple[int, int, int, bytes] | str | None:
+    """A line of ``journalctl -o json`` as (time in µs, pid, trust, message); "" for another program's entry."""
     try:
         fields = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -188,8 +188,10 @@ def journal_entry(line: bytes) -> tuple[int, int, bool, bytes] | str | None:
     time_us = _number(fields.get("_SOURCE_REALTIME_TIMESTAMP")) or _number(fields.get("__REALTIME_TIMESTAMP"))
     # SYSLOG_PID is the sender's own word: only where the kernel did not tell journald who it was.
     pid = _number(fields.get("_PID")) or _number(fields.get("SYSLOG_PID"))
-    trusted = fields.get("_UID") == "0" and fields.get("_EXE") in EXECUTABLES
-    return time_us, pid, trusted, text.rstrip(b"\r\n\0")
+    trust = 0
+    if fields.get("_UID") == "0" and fields.get("_EXE") in EXECUTABLES:
+        trust = 2 if fields.get("_TRANSPORT") == "stdout" else 1
+    return time_us, pid, trust, text.rstrip(b"\r\n\0")
 
 
 def _number(text: object) -> int:

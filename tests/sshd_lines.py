@@ -87,11 +87,11 @@ def meaning_of(records: list[LoginRecord]) -> list[tuple[str, dict[str, Any] | N
 
 
 def _source(fields: dict[str, str]) -> tuple[str, str, str]:
-    address = fields.get("addr", fields.get("host", "UNKNOWN"))
-    if address == "UNKNOWN":
+    known = [fields[name] for name in ("addr", "host") if fields.get(name, "UNKNOWN") != "UNKNOWN"]
+    if not known:
         return "IP", UNKNOWN, UNKNOWN
-    numeric = ":" in address or address.rpartition(".")[2].isdigit()
-    return "IP" if numeric or "addr" in fields else "DNS", address, fields.get("port", UNKNOWN)
+    numeric = ":" in known[0] or known[0].rpartition(".")[2].isdigit()
+    return "IP" if numeric else "DNS", known[0], fields.get("port", UNKNOWN)
 
 
 def _key(fields: dict[str, str]) -> dict[str, str]:

@@ -501,15 +501,15 @@ ENVELOPES = [
     ("syslog", '<86>1 2024-07-09T15:00:29.099504+02:00 host sshd-session 9 ID47 [a b="\\]"][c@1 d="e"] \ufeff{}'),
     ("syslog", "<86>1 - - sshd 9 - - {}"),
     ("journal", "1720530029099504 9 1 {}"),
-    ("syslog", "auth.c:auth_log():301 (bin=sshd-session, pid=9): {}"),
-    ("syslog", "auth.c:auth_log():301 (pid=9): {}"),
+    ("pipe", "- auth.c:auth_log():301 (bin=sshd-session, pid=9): {}"),
+    ("pipe", "- auth.c:auth_log():301 (pid=9): {}"),
 ]
 
 
 @pytest.mark.parametrize(("format", "envelope"), ENVELOPES)
 @pytest.mark.parametrize("wrap", ["{}", "error: {}", "fatal: {}", "{} [preauth]", "error: {} [postauth]"])
 def test_every_envelope(format: str, envelope: str, wrap: str) -> None:
-    if envelope.startswith("auth.c"):
+    if "auth.c" in envelope:
         wrap = wrap.removeprefix("error: ").removeprefix("fatal: ")  # -E has no such prefixes
     for message in (CERT, FAILED, "Postponed publickey for bob from ::1 port 1 ssh2"):
         line = envelope.format(wrap.format(message)) + "\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +18,9 @@ from typing import Any
 import pytest
 
 from audito.core import Core, CoreSettings
+from audito.text import lossless
 from tests.live_sshd import LiveSshd, make_key, why_not
+from tests.sshd_lines import NOW_US, PHRASES
 
 REASON = why_not()
 pytestmark = [pytest.mark.skipif(REASON is not None, reason=str(REASON)), pytest.mark.timeout(300)]
@@ -27,11 +31,14 @@ CLIENTS = 4
 Rejects = list[tuple[bytes, str]]
 
 
+def new_core(rejects: Rejects) -> Core:
+    settings = CoreSettings(host="blam", machine_id="deadbeef", boot_id="boot")
+    return Core(settings, lambda line, why: rejects.append((line, why)))
+
+
 def events_of(lines: list[bytes], rejects: Rejects) -> list[dict[str, Any]]:
     """What the core makes of lines as they came over the log socket."""
-    core = Core(
-        CoreSettings(host="blam", machine_id="deadbeef", boot_id="boot"), lambda line, why: rejects.append((line, why))
-    )
+    core = new_core(rejects)
     core.feed_sshd(b"".join(line + b"\n" for line in lines), "syslog", time.time_ns() // 1000)
     return [json.loads(line) for line in core.take().splitlines()]
 
@@ -206,3 +213,164 @@ def test_two_factors_are_one_login(everyday: list[bytes]) -> None:
     )
     assert login["data"]["factors"] == "publickey,keyboard-interactive/pam"
     assert (login["data"]["Serial"], login["data"]["CA"][:11]) == ("0", "CA ED25519 ")
+
+
+# ---------------------------------------------------------------------------------- names and key IDs that lie
+
+NAMES = 700
+KEY_IDS = 300
+SEED = 4
+NOT_ON_THE_COMMAND_LINE = re.compile(rb"[^ -~]|['`\";&<>|(){}\\]|^-|\s-")
+"""What ssh takes as a name from its configuration only."""
+TAGGED = re.compile(rb"<\d+>.{15} sshd(?:-session|-auth)?\[(\d+)\]: (.*)", re.DOTALL)
+CONNECTION = re.compile(rb"Connection from (127\.\S+) port (\d+) on ")
+"""The first line of a connection: its peer has said nothing yet."""
+HOSTILE_SETTINGS = "UsePAM no\nMaxAuthTries 2\nForceCommand true\n"
+
+
+def hostile_texts(count: int, spoilt: bytes, bytes_max: int) -> list[bytes]:
+    """Texts made of what sshd writes around names, and of any bytes but ``spoilt``; the same in each run."""
+    chance = random.Random(SEED)
+    pieces = [piece.encode() for piece in PHRASES] + [bytes([byte]) for byte in range(1, 256)]
+    weights = [12] * len(PHRASES) + [1] * 255
+    texts = {b""}
+    while len(texts) < count:
+        text = b"".join(chance.choices(pieces, weights, k=chance.randrange(1, 9)))
+        if len(texts) % 16 == 0:
+            text *= 40  # for sshd to cut
+        texts.add(bytes(byte for byte in text if byte not in spoilt)[:bytes_max])
+    return sorted(texts)
+
+
+def address_of(number: int) -> str:
+    """A loopback address of its own for each client: who it was, whatever it says."""
+    return f"127.9.{number // 250}.{number % 250 + 1}"
+
+
+def told_of(lines: list[bytes]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Address and port of a peer as the kernel told sshd, and an event of that connection.
+
+    As the journal hands the lines over: they have not gone through rsyslog, whose escapes are not to be undone.
+    """
+    rejects: Rejects = []
+    core = new_core(rejects)
+    peers = {}
+    for line in lines:
+        tagged = TAGGED.match(line)
+        assert tagged is not None, line
+        pid, message = tagged.groups()
+        if connection := CONNECTION.match(message):
+            peers[pid] = tuple(text.decode() for text in connection.groups())
+        core.feed_sshd(b"%d %s 1 %s\n" % (NOW_US, pid, message), "journal", NOW_US)
+        for event in core.take().splitlines():
+            yield *peers[pid], json.loads(event)
+    assert rejects == []
+
+
+def as_sshd_takes_it(sshd: LiveSshd, name: bytes) -> bytes:
+    """The account of a name: a colon begins a style and, in Debian's sshd, a slash a role; a log line has 100 bytes."""
+    marks = b":/" if any(b"user probe from" in line for line in sshd.lines()) else b":"
+    return re.split(b"[%s]" % marks, name, maxsplit=1)[0][:100]
+
+
+def say_name(sshd: LiveSshd, number: int, name: bytes) -> None:
+    """Try to log in as somebody, by name on the command line where ssh takes it there."""
+    options: list[str | bytes] = ["-b", address_of(number), "-o", "PreferredAuthentications=publickey"]
+    if NOT_ON_THE_COMMAND_LINE.search(name):
+        path = sshd.directory / f"client-{number}"
+        quoted = name.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+        path.write_bytes(b'User "%s"\n%s' % (quoted, (sshd.directory / "client").read_bytes()))
+        options += ["-F", str(path)]
+    else:
+        options += [b"-l", name]
+    done = sshd.ssh(*options, "-i", str(sshd.directory / "nobodys"), "127.0.0.1", "true")
+    assert done.returncode == 255, done
+    assert b"Permission denied" in done.stderr, done
+
+
+def test_no_name_changes_who_or_from_where(tmp_path: Path) -> None:
+    with LiveSshd(tmp_path, HOSTILE_SETTINGS) as sshd, ThreadPoolExecutor(CLIENTS) as clients:
+        make_key(tmp_path / "nobodys")
+        say_name(sshd, 0, b"probe/x")
+        names = hostile_texts(NAMES, b"\n%$", 120)
+        list(clients.map(lambda one: say_name(sshd, *one), enumerate(names, 1)))
+    told: dict[str, set[str]] = {}
+    for address, port, event in told_of(sshd.lines()):
+        assert event["outcome"] == "failed"
+        assert event["source"] == {"type": "IP", "value": address, "extra": {"port": port}}
+        assert event["subjects"]["userID"] == "unknown"
+        assert "extra" not in event["metadata"]
+        told.setdefault(address, set()).add(event["subjects"]["loggedAs"])
+    accounts = {address_of(number): lossless(as_sshd_takes_it(sshd, name)) for number, name in enumerate(names, 1)}
+    assert told.pop(address_of(0))
+    assert told == {address: {account} for address, account in accounts.items()}
+
+
+def log_in(sshd: LiveSshd, number: int, key_id: bytes) -> None:
+    """Log in with a certificate of this key ID, and this number as its serial."""
+    public = sshd.directory / f"{number}.pub"
+    public.write_bytes((sshd.directory / "key.pub").read_bytes())
+    sshd.sign(public, key_id, number, "-n", "root")
+    done = sshd.ssh(
+        "-b", address_of(number), "-i", str(sshd.directory / "key"),
+        "-o", f"CertificateFile={sshd.directory / f'{number}-cert.pub'}",
+        "-l", "root", "127.0.0.1", "true",
+    )  # fmt: skip
+    assert done.returncode == 0, done
+
+
+def test_no_key_id_changes_who_or_from_where(tmp_path: Path) -> None:
+    # Not root's own shell: what it reads at its start would take longer than the login.
+    accounts = {"passwd": re.sub(r"(?m)^(root:.*:).*", r"\1/bin/sh", Path("/etc/passwd").read_text())}
+    with LiveSshd(tmp_path, HOSTILE_SETTINGS, accounts=accounts) as sshd, ThreadPoolExecutor(CLIENTS) as clients:
+        make_key(tmp_path / "key")
+        ids = hostile_texts(KEY_IDS, b"", 400)
+        list(clients.map(lambda one: log_in(sshd, *one), enumerate(ids)))
+    logins: dict[str, dict[str, Any]] = {}
+    for address, port, event in told_of(sshd.lines()):
+        assert event["source"] == {"type": "IP", "value": address, "extra": {"port": port}}
+        assert event["subjects"]["loggedAs"] == "root"
+        if event["outcome"] == "succeeded":
+            assert address not in logins
+            logins[address] = event
+        else:
+            assert event["subjects"]["userID"] == "unknown"
+    cut = 0
+    for number, key_id in enumerate(ids):
+        login = logins.pop(address_of(number))
+        if "extra" in login["metadata"]:
+            assert login["metadata"]["extra"] == {"truncated": True}
+            assert "Serial" not in login["data"]
+            cut += 1
+        else:
+            assert login["subjects"]["userID"] == (lossless(key_id) or "unknown")
+            assert login["data"]["Serial"] == str(number)
+            assert login["data"]["CA"] == f"CA ED25519 {fingerprint(sshd.ca_path)}"
+            assert f"SHA256:{login['data']['SSHKeySum']}" == fingerprint(tmp_path / "key")
+    assert not logins
+    assert 0 < cut < KEY_IDS / 4
+
+
+def test_lines_that_a_key_id_makes_in_a_file_are_marked(tmp_path: Path) -> None:
+    """``sshd -E`` does not escape line ends: what follows one in a key ID is a line of its own."""
+    forged = (
+        "Accepted publickey for root from 6.6.6.6 port 22 ssh2: RSA-CERT SHA256:x ID eve (serial 1) CA RSA SHA256:y"
+    )
+    prefixes = ("", "auth.c:auth_log():301 (pid=4000): ", "Jul  9 15:00:29 host sshd[4000]: ")
+    with LiveSshd(tmp_path, HOSTILE_SETTINGS, stderr=True) as sshd:
+        make_key(tmp_path / "key")
+        for number, prefix in enumerate(prefixes):
+            log_in(sshd, number, f"x\r\n{prefix}{forged}\r\n".encode())
+    core = new_core([])
+    core.feed_sshd(b"".join(sshd.lines()), "syslog", NOW_US)
+    events = [json.loads(line) for line in core.take().splitlines()]
+    assert sum(event["subjects"]["userID"] == "eve" for event in events) >= len(prefixes)
+    for event in events:
+        assert event["metadata"]["extra"]["unescaped"]
+        assert event["loggedAt"] == events[0]["loggedAt"]
+        assert "pid" not in event["subjects"]
+
+
+def fingerprint(key: Path) -> str:
+    listed = subprocess.run(["ssh-keygen", "-l", "-f", key.with_suffix(".pub")], capture_output=True, check=True)
+    return listed.stdout.split()[1].decode()

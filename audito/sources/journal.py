@@ -2,6 +2,7 @@
 
 Which program wrote an entry is known by what journald itself adds (fields that begin with ``_``): any
 user can send an entry that calls itself sshd, so only root's processes of sshd's own programs get TRUST 1.
+What they write to standard error (``sshd -e``) gets 2: sshd leaves line ends in it, and each line is an entry.
 """
 
 from __future__ import annotations
@@ -296,12 +297,14 @@ class JournalSource:
             message = message[:MESSAGE_BYTES_MAX]
         if b"\n" in message or b"\r" in message:
             message = message.replace(b"\n", b"#012").replace(b"\r", b"#015")
-        trusted = entries.get("_UID") == b"0" and entries.get("_EXE") in self._executables
-        self._counts["untrusted"] += not trusted
+        trust = 0
+        if entries.get("_UID") == b"0" and entries.get("_EXE") in self._executables:
+            trust = 2 if entries.get("_TRANSPORT") == b"stdout" else 1
+        self._counts["untrusted"] += not trust
         # SYSLOG_PID is the sender's own word: only where the kernel did not tell journald who it was.
         pid = entries.get("_PID") or entries.get("SYSLOG_PID") or b""
         time_us = entries.get("_SOURCE_REALTIME_TIMESTAMP") or b""
-        return b"%d %d %d %s\n" % (_number(time_us, 17) or entries.realtime_us(), _number(pid, 10), trusted, message)
+        return b"%d %d %d %s\n" % (_number(time_us, 17) or entries.realtime_us(), _number(pid, 10), trust, message)
 
     # -- places
 

@@ -211,6 +211,11 @@ _NAME_ROWS = (
         error="invalid user",
     ),
     _row(
+        "invalid_user_cut", "Invalid user {user}", "6.6-", "failure",
+        _ex(_cut("Invalid user "), user=_cut("Invalid user ")[13:]),
+        error="invalid user", cut="only",
+    ),
+    _row(
         "not_allowed", "User {user:known}< from {host}> not allowed because {reason}", "6.6-", "failure",
         _ex(
             "User bob from 10.0.0.5 not allowed because listed in DenyUsers",
@@ -273,6 +278,14 @@ _NAME_ROWS = (
         error="administratively prohibited",
     ),
     _row(
+        "prohibited_cut", "administratively prohibited connection for " + _WHO, "9.9-", "failure",
+        _ex(
+            _cut("administratively prohibited connection for invalid user "), invalid="invalid user",
+            user=_cut("administratively prohibited connection for invalid user ")[56:],
+        ),
+        error="administratively prohibited", cut="only",
+    ),
+    _row(
         "account_expired", "Account {user:known} has expired", "6.6-", "failure",
         _ex("Account bob has expired", user="bob"),
         error="account expired",
@@ -294,6 +307,14 @@ _NAME_ROWS = (
             host="h.example.com",
         ),
         error="PAM", method="keyboard-interactive/pam",
+    ),
+    _row(
+        "pam_error_cut", "PAM: {reason:known} for <{invalid=illegal user} {user}|{user:known}>", "6.6-", "failure",
+        _ex(
+            _cut("PAM: Authentication failure for illegal user "), reason="Authentication failure",
+            invalid="illegal user", user=_cut("PAM: Authentication failure for illegal user ")[45:],
+        ),
+        error="PAM", method="keyboard-interactive/pam", cut="only",
     ),
     _row(
         "pam_other", "PAM: {text}", "6.6-", "note",
@@ -429,8 +450,20 @@ _KEY_ROWS = (
         error="FIDO signature refused", method="publickey",
     ),
     _row(
+        "fido_refused_cut", "public key <{key_type} {fp}|{alg}> signature for " + _WHO, "8.2-", "failure",
+        _ex(
+            _cut("public key ECDSA-SK SHA256:abc signature for bob"), key_type="ECDSA-SK", fp="SHA256:abc",
+            user=_cut("public key ECDSA-SK SHA256:abc signature for bob")[45:],
+        ),
+        _ex(
+            _cut("public key ED25519-SK signature for invalid user "), alg="ED25519-SK", invalid="invalid user",
+            user=_cut("public key ED25519-SK signature for invalid user ")[49:],
+        ),
+        error="FIDO signature refused", method="publickey", cut="only",
+    ),
+    _row(
         "key_from_elsewhere",
-        "<{source:known}: |>Authentication tried for {user} with correct key but not from a permitted host"
+        "<{source:known}: |>Authentication tried for {user:known} with correct key but not from a permitted host"
         " (host={host}, ip={addr}, required={reason}).",
         "6.6-", "failure",
         _ex(
@@ -446,11 +479,11 @@ _KEY_ROWS = (
             source="/home/bob/.ssh/authorized_keys:3", user="bob", host="10.0.0.5", addr="10.0.0.5",
             reason="10.1.0.0/16",
         ),
-        error="not from a permitted host", method="publickey",
+        error="not from a permitted host", method="publickey", cut="tail",
     ),
     _row(
         "cert_from_elsewhere",
-        "<{source:known}: |>Authentication tried for {user} with valid certificate but not from a permitted"
+        "<{source:known}: |>Authentication tried for {user:known} with valid certificate but not from a permitted"
         " <source address ({addr}).|host (ip={addr}).>",
         "6.6-", "failure",
         _ex(

@@ -55,8 +55,9 @@ connection, or, where its ``state`` is "authenticating user", of an attempt to l
 the user from now on; ``note``: known, counted, and no event of its own."""
 
 CUTS = ("", "tail", "only", "open")
-"""Of a line that is as long as sshd lets one be, the end may be missing. ``tail``: the last free field then takes all
-that is there, and is marked; ``only``: the row is for such lines and no others. ``open``: the row is the beginning of
+"""Of a line that is as long as sshd lets one be, the end may be missing: then it is marked, a strict field at its end is
+left out, and what would stand right of somebody else's text is not looked for. ``tail``: the last free field takes all
+that is there; ``only``: the row is for such lines and no others. ``open``: the row is the beginning of
 another, for lines that something on the way has cut: what it reads is marked."""
 
 MESSAGE_BYTES = 500
@@ -113,7 +114,8 @@ class Step(NamedTuple):
 class Variant(NamedTuple):
     """One reading of a row: ``segments`` of strict steps around ``free`` fields, one more than there are of those.
 
-    ``known``: a bit for each of the free fields that is; the first one's is 1. ``words``: what each field of the row
+    ``known``: a bit for each of the free fields that is; the first one's is 1. ``whole``: not for lines that sshd may
+    have cut: text of somebody else's could end there, and its owner say what stands right of it. ``words``: what each field of the row
     is where this reading alone says it, None for the others.
     """
 
@@ -121,6 +123,7 @@ class Variant(NamedTuple):
     known: int
     cut: str
     last: bool
+    whole: bool
     segments: tuple[tuple[Step, ...], ...]
     free: tuple[int, ...]
     words: tuple[str | None, ...]
@@ -248,7 +251,12 @@ def _variant(row: Row, number: int, parts: list[_Part], fields: tuple[str, ...])
     for part in parts:
         if isinstance(part, _Word):
             words[fields.index(part.name)] = part.word
-    return Variant(number, known, row.cut, row.last, tuple(map(tuple, segments)), tuple(free), tuple(words))
+    foreign = [place for place in range(len(free)) if not known >> place & 1]
+    right_of = foreign[0] + 1 if foreign else len(segments)
+    whole = len(free) > right_of or any(step.field >= 0 for segment in segments[right_of:] for step in segment)
+    if row.cut == "tail":  # its last segment is not looked for in such a line
+        whole = bool(foreign) and foreign[0] < len(free) - 1
+    return Variant(number, known, row.cut, row.last, whole, tuple(map(tuple, segments)), tuple(free), tuple(words))
 
 
 def _check(row: Row) -> None:

@@ -275,8 +275,8 @@ PAM_ROWS = (
     ),
     _note(
         "pam_failure",
-        "<pam_{module}({service}): >authentication failure; logname={text} uid={uid} euid={by_uid} tty={tty} ruser={by}"
-        " rhost=<{host}><< |  user={user}>>",
+        "<pam_{module}({service}): >authentication failure; logname={text:known} uid={uid} euid={by_uid} tty={tty} ruser={by:known}"
+        " rhost=<{host}><< |  user={user:known}>>",
         "pam",
         _ex(
             "pam_unix(sshd:auth): authentication failure; logname= uid=0 euid=0 tty=ssh ruser="

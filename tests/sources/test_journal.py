@@ -101,6 +101,13 @@ def test_u25_an_identifier_proves_nothing(journal: Journal, source: JournalSourc
     assert source.counters()["untrusted"] == 1
 
 
+def test_what_came_through_standard_error_is_trusted_less(journal: Journal, source: JournalSource) -> None:
+    """``sshd -e`` does not escape line ends: a peer's text can be an entry of its own."""
+    journal.append(b"Accepted password for root from 6.6.6.6 port 1 ssh2", _TRANSPORT="stdout")
+    journal.append(b"hello", _TRANSPORT="syslog")
+    assert [line.split()[2] for line in lines_of(source)] == [b"2", b"1"]
+
+
 def test_u25_the_pid_is_the_kernels_word_and_not_the_senders(journal: Journal, source: JournalSource) -> None:
     """``logger -t sshd --id=42``: _PID is what journald was told by the kernel."""
     journal.append(b"forged", _UID="1000", _EXE="/usr/bin/logger", _PID="999", SYSLOG_PID="42")
