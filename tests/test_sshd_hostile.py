@@ -27,9 +27,15 @@ READER = logins()
 ATTEMPTS = [
     pytest.param(number, id=f"{ROWS[variant.row].name}-{number}")
     for number, variant in enumerate(GRAMMAR.variants)
-    if ROWS[variant.row].yields != "note" and variant.cut not in ("only", "open")
+    if ROWS[variant.row].yields not in ("note", "end", "child") and variant.cut not in ("only", "open")
 ]
 """Readings that make events. Those for cut lines alone read what the others leave over: they have no lines of their own."""
+
+ENDS = [
+    pytest.param(number, id=f"{ROWS[variant.row].name}-{number}")
+    for number, variant in enumerate(GRAMMAR.variants)
+    if ROWS[variant.row].yields == "end" and variant.cut not in ("only", "open")
+]
 
 
 def event_of(line: Made) -> tuple[str, dict[str, Any] | None]:
@@ -162,6 +168,26 @@ def test_what_was_put_in_comes_back_or_is_marked(number: int) -> None:
     check()
 
 
+@pytest.mark.parametrize("number", ENDS)
+def test_an_end_is_that_of_the_connection_that_sshd_named(number: int) -> None:
+    @settings(max_examples=25, deadline=None)
+    @given(made(GRAMMAR.variants[number]))
+    def check(line: Made) -> None:
+        (record,) = READER.feed(ENVELOPE % line.line, "journal", 0)
+        said = {name: lossless(value) for name, value in line.fields.items()}
+        if record.event is not None:  # before anybody was let in: an attempt that failed
+            source = meaning_of([record])[0][1]["source"]  # type: ignore[index]
+            assert source[1] in (said.get("addr"), UNKNOWN), line
+        elif record.kind == "end":
+            assert record.end is not None
+            assert record.end.addr in (said.get("addr"), None), line
+            assert record.end.port in (said.get("port"), None), line
+        else:
+            assert record.kind == "note", line
+
+    check()
+
+
 # ---------------------------------------------------------------------------------- lines that sshd does not escape
 
 FORGED_LOGIN = (
@@ -191,7 +217,8 @@ def test_what_a_peer_puts_into_a_file_of_sshd_binds_nothing(forged: str, form: s
     for event in (login, failure):
         assert event["metadata"]["extra"] == {"unescaped": True}
         assert "pid" not in event["subjects"]
-    assert [event["type"] for event in actions] == ["UserAction"] * 2
+    assert [event["type"] for event in actions] == ["UserLogin", "UserAction", "UserAction"]
+    assert {event["component"] for event in actions} == {"auditd"}
     assert {event["subjects"]["userID"] for event in actions} == {UNKNOWN}
 
 
