@@ -39,6 +39,8 @@ STATES = {"authenticating user": MEANS_GIVEN_UP, "invalid user": MEANS_NOTE, "us
 # Shared by all events that they are right for.
 cdef object NOWHERE = Source("IP", UNKNOWN, SourceExtra(UNKNOWN))
 cdef object TRUNCATED = events.LoginExtra(truncated=True)
+cdef object DOUBTED = events.LoginExtra(trust="low")
+cdef object TRUNCATED_AND_DOUBTED = events.LoginExtra(truncated=True, trust="low")
 
 # Two hexadecimal digits for each byte.
 cdef uint8_t HEXES[512]
@@ -300,7 +302,10 @@ cdef class LoginBuilder(LineSink):
 
     cdef object _event(self, object outcome, str user_id, dict data):
         cdef str audit_id = self._audit_id()
-        if self._match.flags & FLAG_CUT:
+        cdef bint cut = self._match.flags & FLAG_CUT
+        if not self._entry.flags & FLAG_TRUSTED:
+            metadata = LoginMetadata(audit_id, TRUNCATED_AND_DOUBTED if cut else DOUBTED)
+        elif cut:
             metadata = LoginMetadata(audit_id, TRUNCATED)
         else:
             metadata = LoginMetadata(audit_id)

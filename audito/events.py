@@ -51,10 +51,14 @@ class Target(Struct, gc=False):
 
 
 class LoginExtra(Struct, gc=False, omit_defaults=True):
-    """``metadata.extra`` of a login: notes on how far the line can be trusted."""
+    """``metadata.extra`` of a login: notes on how far the line can be trusted.
+
+    ``trust``: "low" where nothing vouches for it that sshd wrote the line, as in a pipe or a syslog file.
+    """
 
     truncated: bool | UnsetType = UNSET
     repeated: int | UnsetType = UNSET
+    trust: str | UnsetType = UNSET
 
 
 class LoginMetadata(Struct, gc=False, omit_defaults=True):

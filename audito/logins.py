@@ -15,6 +15,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Annotated, TypeAlias
 
 import msgspec
+from msgspec import UNSET
 
 from audito import _sshd
 from audito._logins import LoginBuilder, event_id
@@ -150,7 +151,8 @@ def repetitions(record: LoginRecord, count: int) -> list[LoginRecord]:
     """
     first = record.event
     assert first is not None
-    first.metadata.extra = LoginExtra(repeated=count)
+    marked = LoginExtra() if first.metadata.extra is UNSET else first.metadata.extra
+    first.metadata.extra = msgspec.structs.replace(marked, repeated=count)
     first_id = first.metadata.auditId
     records = []
     for number in range(2, count + 1):

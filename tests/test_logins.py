@@ -77,7 +77,7 @@ def test_an_accepted_certificate_has_the_shape_that_readers_know() -> None:
     seen = json.loads(text)
     uuid.UUID(seen["metadata"].pop("auditId"))
     assert seen == {
-        "metadata": {},
+        "metadata": {"extra": {"trust": "low"}},
         "type": "UserLogin",
         "loggedAt": "2023-03-17T13:37:01.952459Z",
         "source": {"type": "IP", "value": "6.6.6.2", "extra": {"port": "59145"}},
@@ -703,7 +703,7 @@ def test_u21_a_cut_key_id_is_marked(key_id: str) -> None:
     account, identity, address, port = who(event)
     assert (account, address, port) == ("bob", "9.9.9.9", "5")
     assert identity == line[:500].partition(" ID ")[2]
-    assert facts(event)["metadata"]["extra"] == {"truncated": True}
+    assert facts(event)["metadata"]["extra"] == {"truncated": True, "trust": "low"}
     assert event.data == {"Alg": "RSA-CERT SHA256", "SSHKeySum": "k", "method": "publickey"}
 
 
@@ -719,7 +719,7 @@ def test_a_certificate_line_that_something_else_has_cut_is_marked() -> None:
     ):
         event = event_of(f"9 {CERT[:end]}\n")
         assert who(event) == ("core", CERT[:end].partition(" ID ")[2], "6.6.6.2", "59145")
-        assert facts(event)["metadata"]["extra"] == {"truncated": True}
+        assert facts(event)["metadata"]["extra"] == {"truncated": True, "trust": "low"}
 
 
 @pytest.mark.parametrize("pid", ["abc", "-", "0", "-1", "99999999999", "4194305", "1x", "\u0661"])
@@ -863,6 +863,25 @@ def test_an_entry_of_the_journal_is_trusted() -> None:
     assert read(f"1720530029099504 9 1 {CERT}\n", "journal") == read(entry(), "journal-json")
 
 
+@pytest.mark.parametrize(
+    ("line", "form", "extra"),
+    [
+        (entry(), "journal-json", None),
+        (f"1720530029099504 9 1 {CERT}\n", "journal", None),
+        (f"1720530029099504 9 1 {CERT[:-14]}\n", "journal", {"truncated": True}),
+        (f"1720530029099504 9 1 message repeated 2 times: [ {FAILED}]\n", "journal", {"repeated": 2}),
+        (f"9 {CERT}\n", "pipe", {"trust": "low"}),
+        (f"9 {CERT[:-14]}\n", "pipe", {"truncated": True, "trust": "low"}),
+        (f"2024-07-09T15:00:29Z h sshd[9]: {FAILED}\n", "syslog", {"trust": "low"}),
+    ],
+)
+def test_u25_a_login_says_where_anybody_could_have_written_it(line: str, form: str, extra: dict[str, Any]) -> None:
+    for record in read(line, form):
+        assert record.event is not None
+        assert facts(record.event)["metadata"].get("extra") == extra
+        assert record.trusted == (form != "pipe" and form != "syslog")
+
+
 def test_a_message_of_the_journal_may_be_bytes() -> None:
     (record,) = read(entry(MESSAGE=list(b"Invalid user \xff from ::1 port 1\n")), "journal-json")
     assert record.event is not None
@@ -917,7 +936,7 @@ def test_a_repeated_message_is_so_many_attempts() -> None:
     events = [record.event for record in records if record.event]
     assert {who(event) for event in events} == {("admin", "unknown", "10.0.0.5", "50022")}
     assert len({event.metadata.auditId for event in events}) == 3
-    assert [facts(event)["metadata"]["extra"] for event in events] == [{"repeated": 3}] * 3
+    assert [facts(event)["metadata"]["extra"] for event in events] == [{"repeated": 3, "trust": "low"}] * 3
     assert records == read(line, "syslog")
 
 
