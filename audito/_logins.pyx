@@ -38,9 +38,16 @@ STATES = {"authenticating user": MEANS_GIVEN_UP, "invalid user": MEANS_NOTE, "us
 
 # Shared by all events that they are right for.
 cdef object NOWHERE = Source("IP", UNKNOWN, SourceExtra(UNKNOWN))
-cdef object TRUNCATED = events.LoginExtra(truncated=True)
-cdef object UNESCAPED = events.LoginExtra(unescaped=True)
-cdef object UNESCAPED_CUT = events.LoginExtra(truncated=True, unescaped=True)
+cdef enum:                          # what an event is marked with: the place of its extra among EXTRAS
+    NOTE_CUT = 1
+    NOTE_UNESCAPED = 2
+    NOTE_DOUBTED = 4
+    NOTES = 8
+cdef tuple EXTRAS = tuple([
+    events.LoginExtra(truncated=bool(notes & NOTE_CUT) or UNSET, unescaped=bool(notes & NOTE_UNESCAPED) or UNSET,
+                      trust="low" if notes & NOTE_DOUBTED else UNSET)
+    for notes in range(NOTES)
+])
 
 # Two hexadecimal digits for each byte.
 cdef uint8_t HEXES[512]
@@ -302,13 +309,10 @@ cdef class LoginBuilder(LineSink):
 
     cdef object _event(self, object outcome, str user_id, dict data):
         cdef str audit_id = self._audit_id()
-        cdef bint cut = self._match.flags & FLAG_CUT != 0
-        if self._entry.flags & FLAG_UNESCAPED:
-            metadata = LoginMetadata(audit_id, UNESCAPED_CUT if cut else UNESCAPED)
-        elif cut:
-            metadata = LoginMetadata(audit_id, TRUNCATED)
-        else:
-            metadata = LoginMetadata(audit_id)
+        cdef int notes = (NOTE_CUT if self._match.flags & FLAG_CUT else 0) | (
+            NOTE_UNESCAPED if self._entry.flags & FLAG_UNESCAPED else 0) | (
+            0 if self._entry.flags & FLAG_TRUSTED else NOTE_DOUBTED)
+        metadata = LoginMetadata(audit_id, EXTRAS[notes]) if notes else LoginMetadata(audit_id)
         return UserLogin(
             metadata, "UserLogin", self._logged_at(), self._source(), outcome, self._subjects_of(user_id), "sshd",
             self._target, data)

@@ -1002,7 +1002,7 @@ cdef class Scanner:
         cdef int i
         counts = {"lines": self._lines}
         for i in range(1, 8):
-            counts[REJECTS[i]] = self._rejects[i]
+            counts["unmatched_lines" if -i == REJECT_UNMATCHED else REJECTS[i]] = self._rejects[i]
         counts["ambiguous"] = self._ambiguous
         counts["cut"] = self._cut
         counts["repeated"] = self._repeated

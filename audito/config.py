@@ -204,6 +204,19 @@ def parse_boot_id(text: str) -> str:
     return "-".join((bare[:8], bare[8:12], bare[12:16], bare[16:20], bare[20:]))
 
 
+def parse_time_zone(text: str) -> str:
+    """The IANA name of a zone that this host knows. Errors: ValueError, naming the nearest."""
+    from zoneinfo import available_timezones
+
+    from audito.logins import time_zone
+
+    try:
+        time_zone(text)
+    except ValueError as error:
+        raise ValueError(f"{error}{nearest(text, available_timezones())}") from error
+    return text
+
+
 def parse_sshd_format(text: str) -> SshdFormat:
     """One of the forms of saved sshd lines. Errors: ValueError, naming the nearest."""
     for name in get_args(SshdFormat):
@@ -404,6 +417,16 @@ class Host(Struct, frozen=True, kw_only=True):
             parse=parse_boot_id,
             default="the current boot; in a replay none, all zeros",
             help="The boot that sessions belong to, and whose journal entries are read.",
+        ),
+    ] = ""
+    syslog_time_zone: Annotated[
+        str,
+        Setting(
+            names=("syslog-time-zone",),
+            value="ZONE",
+            parse=parse_time_zone,
+            default="this host's own",
+            help="The zone of the times in a syslog file that name none, as in Europe/Berlin.",
         ),
     ] = ""
 
@@ -1078,4 +1101,5 @@ def core_settings(host: Host, events: Events, *, boot_id_path: str = BOOT_ID_PAT
         boot_id=host.boot_id or parse_boot_id(read_id(boot_id_path)) or UNKNOWN,
         event_types=events.types,
         join_window_ms=events.join_window_ms,
+        syslog_time_zone=host.syslog_time_zone,
     )

@@ -21,7 +21,7 @@ from audito._logins import event_id
 from audito._sessions import STATE_BOUND, STATE_KERNEL, Sessions
 from audito.ends import Ended, Ends, EndsState, Reason, Unopened
 from audito.errors import StateError
-from audito.logins import Buffer, LoginRecord, Logins, LoginsState
+from audito.logins import Buffer, LoginRecord, Logins, LoginsState, time_zone
 from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
 from audito.tables.programs import TAGS
 from audito.tables.record_types import RECORD_TYPES
@@ -53,7 +53,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class CoreSettings(Struct, frozen=True, kw_only=True):
-    """What the core has to know of its host. ``join_window_ms``: how long a session waits for its login line."""
+    """What the core has to know of its host. ``join_window_ms``: how long a session waits for its login line.
+
+    ``syslog_time_zone``: IANA name of the zone of times that say none (RFC 3164); "" is the host's own.
+    """
 
     host: str
     machine_id: str
@@ -61,6 +64,7 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     event_types: tuple[str, ...] = events.EVENT_TYPES
     join_window_ms: int = 120_000
     session_count_max: int = 131_072
+    syslog_time_zone: str = ""
 
 
 class PendingLogin(Struct, eq=False):
@@ -133,7 +137,8 @@ class CoreState(Struct):
 class Core:
     """Joins one host's sshd lines and audit records. Not thread safe.
 
-    Offsets are bytes fed since the stream's base. Errors: none for any input; ``load`` raises StateError.
+    Offsets are bytes fed since the stream's base. Errors: none for any input; ``load`` raises StateError, making one
+    ValueError for a time zone that there is not.
     """
 
     def __init__(self, settings: CoreSettings, reject: Reject | None = None) -> None:
@@ -156,7 +161,11 @@ class Core:
             crowded=self._give_up,
         )
         self._logins = Logins(
-            host=settings.host, machine_id=settings.machine_id, boot_id=settings.boot_id, reject=reject
+            host=settings.host,
+            machine_id=settings.machine_id,
+            boot_id=settings.boot_id,
+            reject=reject,
+            zone=time_zone(settings.syslog_time_zone),
         )
         self._pending: dict[int, list[PendingLogin]] = {}
         self._pending_order: deque[PendingLogin] = deque()
@@ -595,6 +604,10 @@ class Core:
         for login in saved.pending:
             self._ends.login(login.pid, login.source)
             self._wait(login)
+
+    def sshd_samples(self, now_ms: int) -> list[str]:
+        """What sshd wrote that no row knows, for the log, at a limited rate. ``now_ms``: any monotonic clock."""
+        return self._logins.samples(now_ms)
 
     def counters(self) -> dict[str, int]:
         """Flat counts since the start; names that end in _now are gauges."""

@@ -316,6 +316,8 @@ class Daemon:
             self._set_interest()
         if self.rejects is not None:
             self.rejects.flush(tick=True)
+        for sample in self.core.sshd_samples(monotonic_ms()):
+            log.warning("sshd wrote what audito does not know: %s", sample)
         self._serve_http()
         self._look_at_audit_log()
         if self._settled_ms and monotonic_ms() > self._settled_ms:

@@ -57,12 +57,14 @@ class LoginExtra(Struct, gc=False, omit_defaults=True):
     ``correlation``: there is no line of sshd for it, and this is where its identity is from (component auditd).
     ``unescaped``: it went to sshd's standard error (``-E``, ``-e``), where sshd leaves line ends as they are: whoever
     can connect can have written it.
+    ``trust``: "low" where nothing vouches for it that sshd wrote the line, as in a pipe or a syslog file.
     """
 
     truncated: bool | UnsetType = UNSET
     repeated: int | UnsetType = UNSET
     correlation: str | UnsetType = UNSET
     unescaped: bool | UnsetType = UNSET
+    trust: str | UnsetType = UNSET
 
 
 class LoginMetadata(Struct, gc=False, omit_defaults=True):

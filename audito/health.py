@@ -65,6 +65,11 @@ HELP = {
 }
 """Rows: a counter's name → its help. A counter without a row is exported too, under its name as help."""
 
+CORE_HELP = {
+    "sshd_unmatched_lines": "Lines of sshd that no row of audito's table knows; the log shows samples.",
+}
+"""The same for the core's own."""
+
 
 class Health:
     """The figures and states of one daemon. Not thread safe; all of it lives in the loop's thread.
@@ -212,7 +217,7 @@ def _our_series(figures: Mapping[str, int]) -> Iterator[Metric]:
     for name, value in sorted(figures.items()):
         if _is_login_cell(name):
             continue
-        text = HELP.get(name) or name.replace("_", " ").capitalize() + "."
+        text = HELP.get(name) or CORE_HELP.get(name) or name.replace("_", " ").capitalize() + "."
         if name.endswith("_now"):
             yield GaugeMetricFamily(f"audito_{name.removesuffix('_now')}", text, value=value)
         else:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
 from typing import Annotated, TypeAlias
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 from msgspec import UNSET
@@ -31,6 +32,9 @@ Identity: TypeAlias = tuple[str, dict[str, str]]
 SHAPES_MAX = 256
 """Shapes of lines that no row knows which are told apart; what is past that counts as one more."""
 SHAPE_BYTES = 160
+SAMPLES_A_MINUTE = 10
+"""Of all shapes together, in the log; of one shape it is one."""
+MINUTE_MS = 60_000
 PARTIALS_MAX = 4096
 """Logins of several factors that are under way; past that the oldest loses the identity of its first factor."""
 
@@ -40,6 +44,7 @@ TIME_US_MAX = 253_000_000_000_000_000
 METHODS = ("password", "publickey", "keyboard-interactive", "hostbased", "gssapi-with-mic", "gssapi-keyex", "none")
 """Methods that are counted by name, beside "certificate", which is a publickey; all others count as unknown."""
 
+_UNPRINTABLE = re.compile("[^ -~]")
 _VARIABLE = re.compile(rb'"[^"]*"|\'[^\']*\'|[0-9a-fA-F]*[:.][0-9a-fA-F:.]*[0-9a-fA-F]|\d+')
 
 
@@ -151,8 +156,8 @@ def repetitions(record: LoginRecord, count: int) -> list[LoginRecord]:
     """
     first = record.event
     assert first is not None
-    marked = first.metadata.extra
-    first.metadata.extra = msgspec.structs.replace(LoginExtra() if marked is UNSET else marked, repeated=count)
+    marked = LoginExtra() if first.metadata.extra is UNSET else first.metadata.extra
+    first.metadata.extra = msgspec.structs.replace(marked, repeated=count)
     first_id = first.metadata.auditId
     records = []
     for number in range(2, count + 1):
@@ -162,9 +167,67 @@ def repetitions(record: LoginRecord, count: int) -> list[LoginRecord]:
 
 
 def shape_of(message: bytes) -> str:
-    """A message with its variable parts taken out, to count unknown ones by."""
+    """A message with its variable parts taken out, to count unknown ones by. Printable: what is not, is \\xNN."""
     words = _VARIABLE.sub(b"*", message[:SHAPE_BYTES]).split()
-    return b" ".join(words[:8]).decode("ascii", "replace")
+    return _UNPRINTABLE.sub(lambda match: f"\\x{ord(match[0]):02x}", b" ".join(words[:8]).decode("latin-1"))
+
+
+class Shape(msgspec.Struct, gc=False):
+    """Lines of one shape: how many, how many there must be to tell of it again, and when it was told last."""
+
+    count: int = 0
+    due: int = 1
+    told_ms: int | None = None
+
+
+class Shapes:
+    """sshd's lines that no row knows, by shape; past SHAPES_MAX shapes as "other".
+
+    A shape is told when it is new, and again when ten times as many have come, but at most SAMPLES_A_MINUTE a minute.
+    """
+
+    def __init__(self) -> None:
+        self._shapes: dict[str, Shape] = {}
+        self._waiting: dict[str, Shape] = {}
+        self._told_ms: deque[int] = deque(maxlen=SAMPLES_A_MINUTE)
+
+    def add(self, message: bytes) -> None:
+        text = shape_of(message)
+        if text not in self._shapes and len(self._shapes) >= SHAPES_MAX:
+            text = "other"
+        shape = self._shapes.setdefault(text, Shape())
+        shape.count += 1
+        if shape.count >= shape.due:
+            self._waiting[text] = shape
+
+    def counts(self) -> dict[str, int]:
+        return {text: shape.count for text, shape in self._shapes.items()}
+
+    def samples(self, now_ms: int) -> list[str]:
+        """What is to be told now; the rest waits. ``now_ms``: any clock that does not go back."""
+        told = []
+        for text, shape in list(self._waiting.items()):
+            if len(self._told_ms) == SAMPLES_A_MINUTE and now_ms - self._told_ms[0] < MINUTE_MS:
+                break
+            if shape.told_ms is None or now_ms - shape.told_ms >= MINUTE_MS:
+                del self._waiting[text]
+                self._told_ms.append(now_ms)
+                shape.told_ms = now_ms
+                shape.due = shape.count * 10
+                told.append(f"{text} ({shape.count} seen)")
+        return told
+
+
+def time_zone(name: str) -> tzinfo | None:
+    """The zone of an IANA name; None, the host's own, for "". Errors: ValueError where there is none of that name."""
+    if not name:
+        return None
+    if name == "UTC":
+        return UTC  # known also where there is no tzdata
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise ValueError(f'"{name}" is no time zone of this host') from error
 
 
 def journal_entry(line: bytes) -> tuple[int, int, int, bytes] | str | None:
@@ -226,7 +289,7 @@ class Logins:
         self._scanner = _sshd.Scanner(
             sshd.GRAMMAR, self._builder, minute=self._minute, entry=journal_entry, keep_all=reject is not None
         )
-        self._shapes: dict[str, int] = {}
+        self._shapes = Shapes()
 
     # ------------------------------------------------------------------------------ input
 
@@ -264,7 +327,11 @@ class Logins:
 
     def shapes(self) -> dict[str, int]:
         """Sampled lines of sshd that no row knows, by shape."""
-        return dict(self._shapes)
+        return self._shapes.counts()
+
+    def samples(self, now_ms: int) -> list[str]:
+        """Shapes that the log is to be told of now, printable. ``now_ms``: any clock that does not go back."""
+        return self._shapes.samples(now_ms)
 
     def row_counts(self) -> dict[str, int]:
         """How many lines each row of tables/sshd.py has read."""
@@ -306,9 +373,6 @@ class Logins:
         """Count what no row knows by its shape, and hand over what was not read."""
         for line, reason, message in self._scanner.take_rejected():
             if reason == "unmatched":
-                shape = shape_of(message)
-                if shape not in self._shapes and len(self._shapes) >= SHAPES_MAX:
-                    shape = "other"
-                self._shapes[shape] = self._shapes.get(shape, 0) + 1
+                self._shapes.add(message)
             if self._reject is not None:
                 self._reject(line, reason)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -298,6 +299,24 @@ def test_replay_gives_the_same_bytes_each_time(form: str) -> None:
     assert first
     assert replayed(*words) == first
     assert replayed(*words, "--output", "-") == first
+
+
+def test_replay_of_times_without_a_zone_gives_the_same_bytes_on_any_host(tmp_path: Path) -> None:
+    lines = []
+    for line in SYSLOG.read_text().splitlines():
+        stamp, _, rest = line.partition(" ")
+        local = datetime.fromisoformat(stamp).astimezone(ZoneInfo("Asia/Kolkata"))
+        lines.append(f"{local:%b %d %H:%M:%S} {rest}\n")
+    (tmp_path / "sshd.log").write_text("".join(lines))
+    words = (*REPLAY, "--sshd", str(tmp_path / "sshd.log"))
+    here, there = ({"TZ": zone} for zone in ("America/New_York", "Europe/Berlin"))
+    named = audito(*words, "--syslog-time-zone", "Asia/Kolkata", environ=here).stdout
+    assert audito(*words, "--syslog-time-zone", "Asia/Kolkata", environ=there).stdout == named
+    assert audito(*words, environ={"TZ": "Asia/Kolkata"}).stdout == named
+    assert audito(*words, environ=here).stdout != named
+    times = [event["loggedAt"][:19] for event in events_of(named) if event["type"] == "UserLogin"]
+    known = events_of(replayed("--sshd", str(SYSLOG)))
+    assert times == [event["loggedAt"][:19] for event in known if event["type"] == "UserLogin"]
 
 
 def test_replay_of_rotated_files_is_that_of_one_log(tmp_path: Path) -> None:

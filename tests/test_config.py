@@ -89,6 +89,7 @@ CASES: tuple[tuple[str, tuple[str, ...], str, Any, Any], ...] = (
     ("host.machine_id", ("machine-id",), "deadbeef", "deadbeef", ""),
     ("host.machine_id_path", ("machine-id-path",), "id", "/here/id", "/etc/machine-id"),
     ("host.boot_id", ("boot-id",), UUID.replace("-", ""), UUID, ""),
+    ("host.syslog_time_zone", ("syslog-time-zone",), "Europe/Berlin", "Europe/Berlin", ""),
     ("state.directory", ("state-dir",), "/state", "/state", "/var/run/audito-maldito"),
     ("http.metrics", ("metrics",), "true", True, False),
     ("http.healthz", ("healthz",), "true", True, False),
@@ -326,6 +327,11 @@ def test_listen(argv: list[str], environ: dict[str, str], listen: tuple[str, int
         (["-log-level", "wran"], 'flag -log-level: "wran" is no level; did you mean warn?'),
         (["-log-level", "9"], 'flag -log-level: "9" is no level'),
         (["--join-window", "0s"], 'flag --join-window: "0s": this duration cannot be zero'),
+        (
+            ["--syslog-time-zone", "Europe/Berlin2"],
+            'flag --syslog-time-zone: "Europe/Berlin2" is no time zone of this host; did you mean Europe/Berlin?',
+        ),
+        (["--syslog-time-zone=../x"], 'flag --syslog-time-zone: "../x" is no time zone of this host'),
         (["-audit-seconds-interval", "15"], 'flag -audit-seconds-interval: "15": a duration needs a unit, as in 15s'),
         (
             ["-audit-log-last-modify-seconds-threshold=-1"],
@@ -664,11 +670,13 @@ def test_core_is_told(tmp_path: Path) -> None:
     machine.write_bytes(b"deadbeef\n")
     boot.write_bytes(UUID.encode() + b"\n")
     words = ["--machine-id-path", str(machine), "--event-types", "UserLogin", "--join-window", "5s"]
+    words += ["--syslog-time-zone", "UTC"]
     config = of(*words)
     settings = core_settings(config.host, config.events, boot_id_path=str(boot))
     wanted = CoreSettings(
-        host="box", machine_id="deadbeef", boot_id=UUID, event_types=("UserLogin",), join_window_ms=5_000
-    )
+        host="box", machine_id="deadbeef", boot_id=UUID, event_types=("UserLogin",), join_window_ms=5_000,
+        syslog_time_zone="UTC",
+    )  # fmt: skip
     assert settings == wanted
     config = of(*words, "--machine-id", "cafe", "-boot-id", NO_BOOT_ID)
     settings = core_settings(config.host, config.events, boot_id_path=str(boot))
@@ -717,12 +725,14 @@ def test_replay_takes_many_audit_logs(argv: list[str], audit: tuple[str, ...]) -
 
 def test_replay_settings() -> None:
     argv = "--audit /a --sshd - --sshd-format journal-json --output out --reject-log r --host h --machine-id m"
-    argv += f" --machine-id-path i --boot-id {UUID} --event-types UserLogin --join-window 1s"
+    argv += f" --machine-id-path i --boot-id {UUID} --event-types UserLogin --join-window 1s --syslog-time-zone UTC"
     replay = replay_of(*argv.split())
     assert (replay.inputs.sshd, replay.inputs.sshd_format) == ("-", "journal-json")
     assert (replay.output.path, replay.output.reject_log) == ("/here/out", "/here/r")
     assert (replay.events.types, replay.events.join_window_ms) == (("UserLogin",), 1_000)
-    assert replay.host == Host(name="h", machine_id="m", machine_id_path="/here/i", boot_id=UUID)
+    assert replay.host == Host(
+        name="h", machine_id="m", machine_id_path="/here/i", boot_id=UUID, syslog_time_zone="UTC"
+    )
 
 
 @pytest.mark.parametrize("form", get_args(SshdFormat))

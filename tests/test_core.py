@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -629,6 +630,27 @@ def test_the_resolved_offset_is_that_of_the_oldest_open_input() -> None:
 def test_a_state_that_cannot_be_read_is_a_clear_error(state: bytes) -> None:
     with pytest.raises(StateError, match="saved sessions"):
         new_core().load(state, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("zone", "logged_at"),
+    [("Europe/Berlin", "2023-11-10T11:30:00Z"), ("UTC", "2023-11-10T12:30:00Z"), ("", "2023-11-10T17:30:00Z")],
+)
+def test_the_zone_of_times_without_one_is_a_setting(zone: str, logged_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")  # another host's: what is named does not depend on it
+    time.tzset()
+    try:
+        core = new_core(syslog_time_zone=zone)
+        core.feed_sshd(b"Nov 10 12:30:00 h sshd[9]: " + accepted(9).partition(b" ")[2], "syslog", BASE_MS * 1000)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert [event["loggedAt"] for event in taken(core)] == [logged_at]
+
+
+def test_a_zone_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match='"Mars/Base" is no time zone of this host'):
+        new_core(syslog_time_zone="Mars/Base")
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:

@@ -972,6 +972,20 @@ def test_a_user_that_there_is_not_ends_it(start: Start, pipes: list[str]) -> Non
 # -- parts
 
 
+def test_what_sshd_wrote_and_nobody_knows_is_counted_and_told(home: Path, start: Start, pipes: list[str]) -> None:
+    run = start(*pipes)
+    run.write("sshd", "".join(f"{pid} an odd \x1b[31mthing of {pid} words\n" for pid in range(1, 41)))
+    run.write("sshd", "".join(f"7 unheard {chr(97 + number)}\n" for number in range(20)))
+    wait_for(lambda: run.metric("audito_sshd_unmatched_lines_total") == 60, "60 lines counted")
+    wait_for(lambda: run.log_text().count("does not know") == 10, f"ten samples: {run.log_text()}")
+    time.sleep(1.2)  # a tick
+    assert run.log_text().count("does not know") == 10
+    assert run.log_text().count("an odd") == 1
+    assert r"sshd wrote what audito does not know: an odd \x1b[*mthing of * words (" in run.log_text()
+    assert "\x1b" not in run.log_text()
+    assert run.stop() == 0
+
+
 def test_the_same_trouble_is_told_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     now_ms = 0
     monkeypatch.setattr(watch, "monotonic_ms", lambda: now_ms)

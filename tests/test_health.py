@@ -79,7 +79,7 @@ def test_every_counter_has_a_help_text() -> None:
 
 
 def test_u30_what_is_counted_is_exported() -> None:
-    figures = {"records": 7, "sessions_now": 3, "sshd_unmatched": 2}
+    figures = {"records": 7, "sessions_now": 3, "sshd_unmatched_lines": 2}
     subject = Health(lambda: figures)
     subject.errors["output"] += 2
     subject.counters["output_bytes"] += 1000
@@ -88,6 +88,7 @@ def test_u30_what_is_counted_is_exported() -> None:
     assert found["audito_output_bytes_total",] == 1000
     assert found["audito_records_total",] == 7
     assert found["audito_sessions",] == 3
+    assert found["audito_sshd_unmatched_lines_total",] == 2
     figures["records"] = 8
     assert samples(subject)["audito_records_total",] == 8
 

@@ -77,7 +77,7 @@ def test_an_accepted_certificate_has_the_shape_that_readers_know() -> None:
     seen = json.loads(text)
     uuid.UUID(seen["metadata"].pop("auditId"))
     assert seen == {
-        "metadata": {},
+        "metadata": {"extra": {"trust": "low"}},
         "type": "UserLogin",
         "loggedAt": "2023-03-17T13:37:01.952459Z",
         "source": {"type": "IP", "value": "6.6.6.2", "extra": {"port": "59145"}},
@@ -217,7 +217,7 @@ def test_notes_are_no_logins(message: str) -> None:
     (record,) = reader.feed(f"7 {message}\n".encode(), "pipe", NOW_US)
     assert (record.kind, record.pid, record.event) == ("note", 7, None)
     counters = reader.counters()
-    assert (counters["notes"], counters["failures"], counters["logins"], counters["unmatched"]) == (1, 0, 0, 0)
+    assert (counters["notes"], counters["failures"], counters["logins"], counters["unmatched_lines"]) == (1, 0, 0, 0)
 
 
 def test_logins_are_counted_by_method_and_outcome() -> None:
@@ -446,7 +446,7 @@ def test_u17_every_example_through_a_real_pipe(tmp_path: Path) -> None:
     assert [record.pid for record in records] == pids
     kinds = [expected(row, example)[0] for row, example in examples]
     assert [record.kind for record in records] == kinds
-    assert reader.counters()["unmatched"] == 0
+    assert reader.counters()["unmatched_lines"] == 0
 
 
 def _all_examples() -> list[tuple[Row, Example]]:
@@ -703,7 +703,7 @@ def test_u21_a_cut_key_id_is_marked(key_id: str) -> None:
     account, identity, address, port = who(event)
     assert (account, address, port) == ("bob", "9.9.9.9", "5")
     assert identity == line[:500].partition(" ID ")[2]
-    assert facts(event)["metadata"]["extra"] == {"truncated": True}
+    assert facts(event)["metadata"]["extra"] == {"truncated": True, "trust": "low"}
     assert event.data == {"Alg": "RSA-CERT SHA256", "SSHKeySum": "k", "method": "publickey"}
 
 
@@ -719,7 +719,7 @@ def test_a_certificate_line_that_something_else_has_cut_is_marked() -> None:
     ):
         event = event_of(f"9 {CERT[:end]}\n")
         assert who(event) == ("core", CERT[:end].partition(" ID ")[2], "6.6.6.2", "59145")
-        assert facts(event)["metadata"]["extra"] == {"truncated": True}
+        assert facts(event)["metadata"]["extra"] == {"truncated": True, "trust": "low"}
 
 
 @pytest.mark.parametrize("pid", ["abc", "-", "0", "-1", "99999999999", "4194305", "1x", "\u0661"])
@@ -827,7 +827,7 @@ def test_a_line_that_reads_in_two_ways_is_not_trusted() -> None:
 def test_addresses_and_ports_are_checked(message: str) -> None:
     reader = logins()
     assert reader.feed(f"7 {message}\n".encode(), "pipe", NOW_US) == []
-    assert reader.counters()["unmatched"] == 1
+    assert reader.counters()["unmatched_lines"] == 1
 
 
 @given(st.one_of(st.ip_addresses(v=6), st.ip_addresses(v=4)))
@@ -861,6 +861,25 @@ def test_an_entry_of_the_journal_is_trusted() -> None:
         assert record.event is not None
         assert record.event.loggedAt == "2024-07-09T13:00:29.099504Z"
     assert read(f"1720530029099504 9 1 {CERT}\n", "journal") == read(entry(), "journal-json")
+
+
+@pytest.mark.parametrize(
+    ("line", "form", "extra"),
+    [
+        (entry(), "journal-json", None),
+        (f"1720530029099504 9 1 {CERT}\n", "journal", None),
+        (f"1720530029099504 9 1 {CERT[:-14]}\n", "journal", {"truncated": True}),
+        (f"1720530029099504 9 1 message repeated 2 times: [ {FAILED}]\n", "journal", {"repeated": 2}),
+        (f"9 {CERT}\n", "pipe", {"trust": "low"}),
+        (f"9 {CERT[:-14]}\n", "pipe", {"truncated": True, "trust": "low"}),
+        (f"2024-07-09T15:00:29Z h sshd[9]: {FAILED}\n", "syslog", {"trust": "low"}),
+    ],
+)
+def test_u25_a_login_says_where_anybody_could_have_written_it(line: str, form: str, extra: dict[str, Any]) -> None:
+    for record in read(line, form):
+        assert record.event is not None
+        assert facts(record.event)["metadata"].get("extra") == extra
+        assert record.trusted == (form != "pipe" and form != "syslog")
 
 
 def test_a_message_of_the_journal_may_be_bytes() -> None:
@@ -917,7 +936,7 @@ def test_a_repeated_message_is_so_many_attempts() -> None:
     events = [record.event for record in records if record.event]
     assert {who(event) for event in events} == {("admin", "unknown", "10.0.0.5", "50022")}
     assert len({event.metadata.auditId for event in events}) == 3
-    assert [facts(event)["metadata"]["extra"] for event in events] == [{"repeated": 3}] * 3
+    assert [facts(event)["metadata"]["extra"] for event in events] == [{"repeated": 3, "trust": "low"}] * 3
     assert records == read(line, "syslog")
 
 
@@ -1053,7 +1072,7 @@ def test_what_is_not_read_is_counted_handed_over_and_passed() -> None:
     assert [reason for _, reason in rejected] == ["unmatched", "unmatched", "too_long"]
     assert rejected[0][0] == b"9 no such message of 7 words"
     counters = reader.counters()
-    assert (counters["lines"], counters["blank"], counters["unmatched"], counters["too_long"], counters["debug"]) == (
+    assert (counters["lines"], counters["blank"], counters["unmatched_lines"], counters["too_long"], counters["debug"]) == (
         9, 4, 2, 1, 1,
     )  # fmt: skip
     assert reader.shapes()["no such message of * words"] == 1
@@ -1077,7 +1096,45 @@ def test_shapes_are_bounded() -> None:
     shapes = reader.shapes()
     assert len(shapes) == SHAPES_MAX + 1
     assert shapes["other"] == SHAPES_MAX
-    assert reader.counters()["unmatched"] == SHAPES_MAX * 2
+    assert reader.counters()["unmatched_lines"] == SHAPES_MAX * 2
+
+
+def test_a_new_shape_is_told_once_and_again_when_ten_times_as_many_came() -> None:
+    reader = logins()
+
+    def told(count: int, now_ms: int) -> list[str]:
+        for _ in range(count):
+            reader.feed(b"9 no such thing as 7\n", "pipe", NOW_US)
+        return reader.samples(now_ms)
+
+    assert told(0, 0) == []
+    assert told(1, 0) == ["no such thing as * (1 seen)"]
+    assert told(0, 100_000) == []
+    assert told(8, 200_000) == []
+    assert told(1, 300_000) == ["no such thing as * (10 seen)"]
+    assert told(90, 359_999) == [], "of one shape one a minute"
+    assert told(1, 360_000) == ["no such thing as * (101 seen)"]
+    assert told(900, 9_000_000) == []
+
+
+def test_ten_shapes_are_told_a_minute_and_the_others_later() -> None:
+    reader = logins()
+    reader.feed(b"".join(b"9 unheard %c\n" % (97 + number) for number in range(25)), "pipe", NOW_US)
+    minutes = [reader.samples(now_ms) for now_ms in (5_000, 6_000, 64_999, 65_000, 125_000, 185_000)]
+    assert [len(told) for told in minutes] == [10, 0, 0, 10, 5, 0]
+    assert sorted(text for told in minutes for text in told) == sorted(
+        f"unheard {chr(97 + number)} (1 seen)" for number in range(25)
+    )
+
+
+def test_samples_hold_no_control_byte() -> None:
+    reader = logins()
+    reader.feed(b"9 " + bytes(set(range(256)) - {10}) + b"\n9 \x1b]0;evil\x07 \xff\n", "pipe", NOW_US)
+    told = reader.samples(0)
+    assert len(told) == 2
+    assert "".join(told).isprintable()
+    assert "".join(told).isascii()
+    assert r"\x1b]*;evil\x07 \xff (1 seen)" in told
 
 
 def test_a_shape_has_no_variable_parts() -> None:
