@@ -27,6 +27,10 @@ cdef enum:
     TIME_TEXT_BYTES = 24            # 2026-11-23T07:00:00.000Z
     NUMBER_BYTES_MAX = 10           # 4294967295
 
+cdef enum:                          # Directory: that which no argument names
+    AT_CWD = -1
+    AT_UNKNOWN = -2
+
 cdef struct Field:
     Span key
     Span value                      # without quotes and blanks around it
@@ -86,6 +90,13 @@ cdef class Action:
     cdef list keep                  # owns the bytes that the FieldNames point into
 
 
+cdef class Names:
+    # Against what the names of a syscall's PATH records are relative, and which is the second one.
+    cdef int at                     # argument with the directory of the object's name, or of enum Directory
+    cdef int at_second              # … and of the second one
+    cdef bytes second               # its nametype, b"": there is none
+
+
 cdef class Meaning:
     # What was done, as Python text; None where the event does not say.
     cdef public str action, how, object_type, primary, secondary, result
@@ -97,12 +108,13 @@ cdef class Rules:
     cdef dict syscall_actions       # name → Action
     cdef object syscall_name        # (arch, number) → name or None
     cdef int64_t kept_keys[SYSCALLS_KEPT]   # arch << 32 | number of …
-    cdef list kept                  # (name, Action or None) of the syscalls met last, direct mapped
+    cdef list kept                  # (name, Action or None, Names or None) of the syscalls met last, direct mapped
     cdef readonly dict type_names   # number → name
     cdef tuple interpreters
     cdef tuple interpreter_bytes
 
-    cdef tuple socketcall           # the (name, Action or None) of socketcall itself
+    cdef dict names                 # syscall name → Names
+    cdef tuple socketcall           # the same three of socketcall itself
     cdef dict socketcalls           # first argument of socketcall → those of what is meant
 
     cdef tuple syscall_of(self, Facts *facts)
@@ -143,9 +155,14 @@ cdef class Reader(EventSink):
     cdef str default_how(self)
     cdef bint is_interpreter(self, Span exe) except -1
     cdef str exe_text(self)
-    cdef str nameless(self, tuple syscall)
     cdef str named_text(self, Field *field, tuple syscall)
-    cdef int mean_file(self, Action row) except -1
+    cdef int mean_unknown(self, tuple syscall) except -1
+    cdef int mean_file(self, int path_index, Names names) except -1
+    cdef int mean_second(self, int first, Names names) except -1
+    cdef str path_text(self, Span name, int at)
+    cdef str relative_text(self, Span text, bint encoded, int at)
+    cdef bytes working_directory(self)
+    cdef bytes bytes_of(self, Span value, bint encoded)
     cdef int mean_socket(self) except -1
     cdef str unix_path(self, uint8_t *raw, Py_ssize_t size)
     cdef str result(self)

@@ -27,6 +27,12 @@ class Action:
     ) -> None: ...
 
 @final
+class Names:
+    """Whose names a syscall's PATH records are: the arguments with their directories, the nametype of a second one."""
+
+    def __init__(self, directories: tuple[int, ...] | None, second: str) -> None: ...
+
+@final
 class Rules:
     """The tables, ready for lookups by number. ``syscall_name``: (arch value, number) to name or None."""
 
@@ -39,6 +45,7 @@ class Rules:
         type_names: dict[int, str],
         interpreters: Iterable[str],
         socketcalls: dict[int, str],
+        names: dict[str, Names],
     ) -> None: ...
 
 class Reader(EventSink):

@@ -33,6 +33,7 @@ from msgspec import Raw
 from msgspec import json
 
 from audito import events
+from audito.objects import absolute as _absolute
 from audito.objects import peer as _peer
 from audito.text import lossless
 
@@ -45,6 +46,7 @@ cdef object EffectiveUser = events.EffectiveUser
 cdef object Object = events.Object
 cdef object Privilege = events.Privilege
 cdef tuple CORRELATIONS = events.CORRELATIONS
+cdef object absolute = _absolute
 cdef object peer = _peer
 
 cdef extern from "Python.h":
@@ -112,6 +114,21 @@ cdef class Action:
         self.socket = socket
 
 
+cdef class Names:
+
+    def __cinit__(self, tuple directories, str second):
+        self.at = self.at_second = AT_CWD
+        if directories is not None:
+            self.at = directories[0] if directories else AT_UNKNOWN
+            self.at_second = directories[1] if len(directories) > 1 else AT_UNKNOWN
+        self.second = second.encode()
+        if second == "UNKNOWN":
+            self.at_second = AT_UNKNOWN     # what a symlink says is relative to where that is
+
+
+cdef Names NAMELESS = Names.__new__(Names, (), "")      # no syscall says against what
+
+
 cdef class Meaning:
     pass
 
@@ -119,7 +136,7 @@ cdef class Meaning:
 cdef class Rules:
 
     def __cinit__(self, dict record_actions, dict syscall_actions, syscall_name, dict type_names, interpreters,
-                  dict socketcalls):
+                  dict socketcalls, dict names):
         self.record_actions = record_actions
         self.syscall_actions = syscall_actions
         self.syscall_name = syscall_name
@@ -127,11 +144,13 @@ cdef class Rules:
         self.interpreters = tuple(interpreters)
         self.interpreter_bytes = tuple(prefix.encode() for prefix in interpreters)
         self.kept = [None] * SYSCALLS_KEPT
-        self.socketcall = ("socketcall", syscall_actions.get("socketcall"))
-        self.socketcalls = {number: (name, syscall_actions.get(name)) for number, name in socketcalls.items()}
+        self.names = names
+        self.socketcall = ("socketcall", syscall_actions.get("socketcall"), None)
+        self.socketcalls = {number: (name, syscall_actions.get(name), None) for number, name in socketcalls.items()}
 
     cdef tuple syscall_of(self, Facts *facts):
-        # (name or number as text, its Action or None); None where the event has no readable arch and syscall.
+        # (name or number as text, its Action or None, its Names or None); None where the event has no readable arch and
+        # syscall.
         cdef int64_t arch = hex_value(facts.known[F_ARCH])
         cdef int64_t number = signed_int(facts.known[F_SYSCALL])
         cdef int64_t key = <int64_t>(<uint64_t>arch << 32 | <uint32_t>number)
@@ -140,7 +159,8 @@ cdef class Rules:
             return None
         if self.kept_keys[place] != key or self.kept[place] is None:
             name = self.syscall_name(arch, number) or str(number)
-            self.kept[place] = self.socketcall if name == "socketcall" else (name, self.syscall_actions.get(name))
+            self.kept[place] = self.socketcall if name == "socketcall" else (
+                name, self.syscall_actions.get(name), self.names.get(name))
             self.kept_keys[place] = key
         return <tuple>self.kept[place]
 
@@ -290,7 +310,7 @@ cdef class Reader(EventSink):
                 value = span_of(start, p - start)
                 if known == F_KEY and value.len and value.ptr[0] != c'"':
                     value = without_tail(value, True)       # the last field of the record
-                if not says_nothing(stripped(value)):
+                if value.len > 2 if value.len and value.ptr[0] == c'"' else not says_nothing(value):
                     f.known[known] = value
                     f.known_types[known] = TYPE_SYSCALL
                 if known == F_EUID:         # past eight more ids, tty= and ses=
@@ -348,7 +368,7 @@ cdef class Reader(EventSink):
                 continue
             field = &f.fields[f.field_count]
             field.key = key
-            field.value = stripped(value)
+            field.value = stripped(value) if self.exact else unquoted(value)
             field.type = type
             field.bare = value.len > 0 and value.ptr[0] != c'"' and value.ptr[0] != c"'"
             field.side = main and is_id_key(key)
@@ -459,7 +479,7 @@ cdef class Reader(EventSink):
                 encoded = not self.exact
             else:
                 encoded = field == F_CWD or field == F_KEY
-        return self.value_text(stripped(raw), encoded)
+        return self.value_text(stripped(raw) if self.exact else unquoted(raw), encoded)
 
     cdef str value_text(self, Span value, bint encoded):
         if encoded and is_upper_hex(value):
@@ -523,13 +543,11 @@ cdef class Reader(EventSink):
                     break
         m.how = self.default_how()
         if row is None:
-            if not self.exact:
-                m.action = self.nameless(syscall)
-            return 0
+            return 0 if self.exact else self.mean_unknown(syscall)
         m.action = row.action
         m.object_type = row.object_type
         if row.path_index >= 0:
-            self.mean_file(row)
+            self.mean_file(row.path_index, NAMELESS if syscall is None else <Names>syscall[2])
         elif row.socket:
             self.mean_socket()
         if row.primary.count:
@@ -548,12 +566,19 @@ cdef class Reader(EventSink):
                     m.how = self.field_text(field)
         return 0
 
-    cdef str nameless(self, tuple syscall):
-        # What stands for the action of which no row knows a word: the syscall, its number where it has no name, or the
-        # type of the record. go-libaudit says nothing there.
-        if self.facts.type == TYPE_SYSCALL and syscall is not None:
-            return <str>syscall[0]
-        return self.type_name()
+    cdef int mean_unknown(self, tuple syscall) except -1:
+        # An event of which no row knows a word: what stands for the action is the syscall, its number where it has no
+        # name, or the type of the record; and the object is what its records name. go-libaudit says nothing there.
+        cdef Facts *f = &self.facts
+        cdef Meaning m = self.meaning
+        m.action = <str>syscall[0] if f.type == TYPE_SYSCALL and syscall is not None else self.type_name()
+        if f.path_count:
+            m.object_type = "file"
+            self.mean_file(0, NAMELESS if syscall is None else <Names>syscall[2])
+        elif f.address is not NULL:
+            m.object_type = "socket"
+            self.mean_socket()
+        return 0
 
     cdef str named_text(self, Field *field, tuple syscall):
         # The text of a field that a rule names; a syscall's number becomes its name.
@@ -586,11 +611,11 @@ cdef class Reader(EventSink):
             self.exe = self.known_text(F_EXE)
         return self.exe
 
-    cdef int mean_file(self, Action row) except -1:
-        # The object is the first PATH from the row's index on that is neither a parent directory nor unknown.
+    cdef int mean_file(self, int path_index, Names names) except -1:
+        # The object is the first PATH from this index on that is neither a parent directory nor unknown.
         cdef Facts *f = &self.facts
         cdef Meaning m = self.meaning
-        cdef int start = row.path_index if row.path_index < f.path_count else 0
+        cdef int start = path_index if path_index < f.path_count else 0
         cdef int i
         cdef PathFields path
         if f.path_count == 0:
@@ -600,12 +625,78 @@ cdef class Reader(EventSink):
             if not span_starts(path.nametype, b"PARENT", 6) and not span_starts(path.nametype, b"UNKNOWN", 7):
                 break
         else:
+            i = start
             read_path(f.paths[start], &path)
-        if path.name.ptr is not NULL and not says_nothing(stripped(path.name)):
-            m.primary = self.value_text(stripped(path.name), path.name.ptr[0] != c'"')
+        m.primary = self.path_text(path.name, AT_CWD if names is None else names.at)
         if is_octal(path.mode):
             m.object_type = "file"      # whatever the mode: directories and devices too, in go-libaudit's words
+        if names is not None and names.second and not self.exact:
+            self.mean_second(i, names)
         return 0
+
+    cdef int mean_second(self, int first, Names names) except -1:
+        # The second name of a syscall of two stands in the last PATH of its kind.
+        cdef int i = self.facts.path_count - 1
+        cdef PathFields path
+        while i >= 0:
+            read_path(self.facts.paths[i], &path)
+            if i != first and span_starts(path.nametype, <const char *>names.second, len(names.second)):
+                self.meaning.secondary = self.path_text(path.name, names.at_second)
+                break
+            i -= 1
+        return 0
+
+    cdef str path_text(self, Span name, int at):
+        # The text of a PATH's name, absolute where the records say against what it is relative; None without one.
+        cdef Span text = unquoted(name)
+        cdef bint encoded = text.len == name.len
+        if self.exact or encoded:
+            text = stripped(name)
+            if says_nothing(text):
+                return None
+        if text.len == 0:
+            return None
+        if self.exact or at == AT_UNKNOWN or text.ptr[0] == c'/' or (encoded and span_starts(text, b"2F", 2)):
+            return self.value_text(text, encoded or name.ptr[0] != c'"')
+        return self.relative_text(text, encoded, at)
+
+    cdef str relative_text(self, Span text, bint encoded, int at):
+        # A relative name, put behind the working directory, or as it is: the records do not tell what directory a
+        # descriptor was. The kernel took an int: -100 is AT_FDCWD, whatever stands in the upper half of the register.
+        cdef bytes name = self.bytes_of(text, encoded)
+        cdef char key[2]
+        key[0] = c'a'
+        key[1] = <char>(c'0' + at)
+        if at == AT_CWD or ends_text(record_field(self.facts.main, key, 2), b"ffffff9c", 8):
+            name = absolute(name, self.working_directory())
+        return lossless(name)
+
+    cdef bytes working_directory(self):
+        # From the CWD record. Without one (many rules exclude them) from a PARENT: there the kernel writes it for a
+        # name that has no directory of its own, without the slash that a name's own one ends with.
+        cdef Facts *f = &self.facts
+        cdef Span raw = f.known[F_CWD]
+        cdef PathFields path
+        cdef bytes name
+        cdef int i
+        if raw.ptr is not NULL:
+            return self.bytes_of(unquoted(raw), unquoted(raw).len == raw.len)
+        for i in range(f.path_count):
+            read_path(f.paths[i], &path)
+            if span_starts(path.nametype, b"PARENT", 6):
+                name = self.bytes_of(unquoted(path.name), unquoted(path.name).len == path.name.len)
+                if name.startswith(b"/") and not name.endswith(b"/"):
+                    return name
+        return b""
+
+    cdef bytes bytes_of(self, Span value, bint encoded):
+        # The bytes of a raw value without its quotes.
+        cdef uint8_t *out
+        if not encoded or not is_upper_hex(value):
+            return value.ptr[:value.len]
+        out = self.room(<size_t>(value.len // 2))
+        unhex(value, out)
+        return out[:value.len // 2]
 
     cdef int mean_socket(self) except -1:
         # The object is the peer: address and port, or what its family has in their place.
@@ -641,9 +732,13 @@ cdef class Reader(EventSink):
         # sun_path to its first NUL: behind it the kernel logs what else was in the caller's buffer. An abstract name
         # begins with a NUL and has the length of the address; programs that give the whole struct fill it with NULs.
         cdef Py_ssize_t n = 2
+        cdef bytes name
         if self.exact or (size > 2 and raw[2]):
             while n < size and raw[n]:
                 n += 1
+            if n > 2 and raw[2] != c'/' and not self.exact:
+                name = raw[2:n]
+                return lossless(absolute(name, self.working_directory()))
             return self.plain(raw + 2, n - 2) if n > 2 else None
         if size == 2:
             return "unix:unnamed"

@@ -456,7 +456,9 @@ cdef int read_journal(Span line, Entry *entry) noexcept nogil:
     entry.message = span_of(p, end - p)
     if trust.ptr[0] == c'0':
         return REJECT_FORGED
-    entry.flags |= FLAG_TRUSTED | (FLAG_UNESCAPED if trust.ptr[0] == c'2' else 0)
+    entry.flags |= FLAG_TRUSTED
+    if trust.ptr[0] == c'2':
+        entry.flags |= FLAG_UNESCAPED
     return 0
 
 
@@ -891,7 +893,9 @@ cdef class Scanner:
         entry.flags |= FLAG_TIMED
         if not trust:
             return REJECT_FORGED
-        entry.flags |= FLAG_TRUSTED | (FLAG_UNESCAPED if trust > 1 else 0)
+        entry.flags |= FLAG_TRUSTED
+        if trust > 1:
+            entry.flags |= FLAG_UNESCAPED
         return 0
 
     cdef int _scan_entry(self, Entry *entry) except -1000:

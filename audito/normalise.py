@@ -8,8 +8,15 @@ from __future__ import annotations
 from functools import cache
 
 from audito._fastparse import FLAG_ENDS, FLAG_SESSION, FLAG_SINGLE
-from audito._normalise import Action, ActionBuilder, EventDecoder, Rules, record_fields
-from audito.tables.actions import INTERPRETER_PREFIXES, RECORD_ACTIONS, SOCKETCALLS, SYSCALL_ACTIONS
+from audito._normalise import Action, ActionBuilder, EventDecoder, Names, Rules, record_fields
+from audito.tables.actions import (
+    DIRECTORY_FDS,
+    INTERPRETER_PREFIXES,
+    RECORD_ACTIONS,
+    SECOND_NAMES,
+    SOCKETCALLS,
+    SYSCALL_ACTIONS,
+)
 from audito.tables.record_types import NAMES, RECORD_TYPES, is_single_record
 from audito.tables.record_types import carries_session as record_carries_session
 from audito.tables.syscalls import syscall_name
@@ -30,7 +37,10 @@ def rules() -> Rules:
         name: Action(row.action, row.object_kind, "", row.primary, (), row.how, row.path_index, row.socket)
         for name, row in SYSCALL_ACTIONS.items()
     }
-    return Rules(record_actions, syscall_actions, syscall_name, NAMES, INTERPRETER_PREFIXES, SOCKETCALLS)
+    names = {
+        name: Names(DIRECTORY_FDS.get(name), SECOND_NAMES.get(name, "")) for name in {*DIRECTORY_FDS, *SECOND_NAMES}
+    }
+    return Rules(record_actions, syscall_actions, syscall_name, NAMES, INTERPRETER_PREFIXES, SOCKETCALLS, names)
 
 
 @cache

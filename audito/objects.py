@@ -53,3 +53,19 @@ def inet6_text(address: bytes, scope: int) -> str:
         return str(parsed.ipv4_mapped)
     is_of_link = parsed.is_link_local or (parsed.is_multicast and address[1] & 0x0F in (1, 2))
     return f"{parsed}%{scope}" if scope and is_of_link else str(parsed)
+
+
+def absolute(name: bytes, directory: bytes) -> bytes:
+    """A name relative to a directory, absolute; the name itself where the directory is no absolute path.
+
+    ``./`` and ``../`` in front of the name are worked off against the directory, which the kernel writes without links.
+    A ``..`` behind a name stays: that name may be a link, and then only the kernel knows where it leads.
+    """
+    if not directory.startswith(b"/"):
+        return name
+    parts = [part for part in name.split(b"/") if part not in (b"", b".")]
+    above = directory.rstrip(b"/").split(b"/")
+    while parts and parts[0] == b"..":
+        parts = parts[1:]
+        above = above[:-1] or above
+    return b"/".join(above + parts) or b"/"

@@ -1,8 +1,9 @@
 """Every shape of record that the parser must survive: ``corpus/NAME.log`` means what ``corpus/NAME.json`` says.
 
-1 to 30 are what kernels, auditd and syslog daemons write; 31 and up lines that are no records, and records that say
-nothing. A shape is read whole, cut in two at every byte, and byte by byte, by the compiled core; and by the reference. ``AUDITO_GOLDEN_WRITE=1``
-writes what the reference says: read the difference before you commit it.
+1 to 30 are what kernels, auditd and syslog daemons write; 31 and 32 lines that are no records, and records that say
+nothing; 33 what Linux 6.18 wrote about names that are relative. A shape is read whole, cut in two at every byte, and byte
+by byte, by the compiled core; and by the reference. ``AUDITO_GOLDEN_WRITE=1`` writes what the reference says: read the
+difference before you commit it.
 """
 
 from __future__ import annotations

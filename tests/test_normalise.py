@@ -143,6 +143,52 @@ def test_a_files_name_is_the_paths(name: bytes, primary: str | None) -> None:
     assert extra["object"] == ({"type": "file", "primary": primary} if primary else {"type": "file"})
 
 
+def opened(
+    number: int, first: bytes, *names: tuple[bytes, bytes], cwd: bytes | None = b'"/home/bob"'
+) -> dict[str, Any]:
+    """The object of a syscall with this first argument, PATH names and nametypes, and CWD (None: excluded by a rule)."""
+    text = syscall(number)[1].replace(b" a0=1 ", b" a0=" + first + b" ")
+    paths = [
+        ("PATH", b"item=%d name=%s inode=1 mode=0100644 nametype=%s" % (item, name, kind))
+        for item, (name, kind) in enumerate(names)
+    ]
+    records = [("SYSCALL", text), *([("CWD", b"cwd=" + cwd)] if cwd else []), *paths]
+    found: dict[str, Any] = acted(*records)["object"]
+    assert not decoded(*records)["object"].get("primary", "").startswith("/"), "decode says what go-libaudit says"
+    return found
+
+
+@pytest.mark.parametrize("cwd", [b'"/home/bob"', None], ids=["CWD", "no CWD"])
+def test_a_relative_name_is_told_absolute(cwd: bytes | None) -> None:
+    parent = (b'"/home/bob"', b"PARENT")
+    assert opened(2, b"7ffc", parent, (b'"f"', b"CREATE"), cwd=cwd)["primary"] == "/home/bob/f"
+    assert opened(257, b"ffffff9c", parent, (b'"../f"', b"CREATE"), cwd=cwd)["primary"] == "/home/f"
+    assert opened(257, b"ffffffffffffff9c", parent, (b"61FF", b"CREATE"), cwd=cwd)["primary"] == "/home/bob/a\\xff"
+    found = opened(82, b"1", parent, (b'"/x/"', b"PARENT"), (b'"f"', b"DELETE"), (b'"g"', b"CREATE"), cwd=cwd)
+    assert (found["primary"], found["secondary"]) == ("/home/bob/f", "/home/bob/g")
+
+
+def test_a_name_whose_directory_nothing_tells_stays_as_it_is() -> None:
+    parent = (b'"/home/bob"', b"PARENT")
+    assert opened(257, b"3", parent, (b'"f"', b"CREATE"))["primary"] == "f"
+    assert opened(257, b"", parent, (b'"f"', b"CREATE"))["primary"] == "f"
+    assert opened(2, b"7ffc", (b'"sub/"', b"PARENT"), (b'"sub/f"', b"CREATE"), cwd=None)["primary"] == "sub/f"
+    assert opened(2, b"7ffc", (b'"f"', b"NORMAL"), cwd=b"(null)")["primary"] == "f"
+    assert opened(240, b"7ffc", (b'"queue"', b"NORMAL"))["primary"] == "queue"
+    assert opened(426, b"3", (b'"f"', b"NORMAL"))["primary"] == "f"
+
+
+def test_what_the_kernel_wrote_in_quotes_is_literal() -> None:
+    text = syscall(2)[1].replace(b'comm="prog"', b'comm="x\'"').replace(b'exe="/usr/bin/prog"', b"exe=\"/usr/bin/'y'\"")
+    text = text.replace(b'key="user-commands"', b'key="(null)"')
+    extra = acted(("SYSCALL", text), ("PATH", b'item=0 name="/tmp/\'" inode=1 mode=0100644 nametype=NORMAL'))
+    assert (extra["exe"], extra["key"], extra["object"]["primary"]) == ("/usr/bin/'y'", "(null)", "/tmp/'")
+    extra = acted(
+        ("SYSCALL", text), ("CWD", b'cwd="/"'), ("PATH", b'item=0 name="?" inode=1 mode=0100644 nametype=NORMAL')
+    )
+    assert extra["object"]["primary"] == "/?"
+
+
 @pytest.mark.parametrize(
     ("exe", "how"),
     [
@@ -196,21 +242,21 @@ def test_u3_an_action_without_a_word_of_its_own_is_named_as_the_kernel_names_it(
         (b"2", "bound-socket", "192.168.0.1"),
         (b"b", "sent-to", "192.168.0.1"),
         (b"12", "accepted-connection-from", "192.168.0.1"),
-        (b"1", "socket", None),
-        (b"7f", "socketcall", None),
-        (b"", "socketcall", None),
+        (b"1", "socket", "192.168.0.1"),
+        (b"7f", "socketcall", "192.168.0.1"),
+        (b"", "socketcall", "192.168.0.1"),
     ],
 )
 @pytest.mark.parametrize(("arch", "number"), [(b"40000003", b"102"), (b"00000016", b"102"), (b"80000015", b"102")])
 def test_a_32_bit_program_s_socketcall_is_what_its_first_argument_says(
-    call: bytes, action: str, primary: str | None, arch: bytes, number: bytes
+    call: bytes, action: str, primary: str, arch: bytes, number: bytes
 ) -> None:
     text = syscall(0)[1].replace(b"arch=c000003e syscall=0", b"arch=" + arch + b" syscall=" + number)
     text = text.replace(b" a0=1 ", b" a0=" + call + b" ")
     records = ("SYSCALL", text), ("SOCKETCALL", b"nargs=3 a0=5 a1=ff a2=10"), ("SOCKADDR", b"saddr=02000016C0A80001")
     extra = acted(*records)
     assert extra["action"] == action
-    assert extra["object"].get("primary") == primary
+    assert extra["object"] == {"type": "socket", "primary": primary, "secondary": "22"}
     assert decoded(*records)["action"] == ""
 
 

@@ -338,6 +338,31 @@ SOCKETCALLS: dict[int, str] = dict(
 Source: linux/net.h.
 """
 
+DIRECTORY_FDS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(
+        "openat openat2 mkdirat mknodat fchownat futimesat newfstatat fstatat64 unlinkat readlinkat fchmodat fchmodat2 "
+        "faccessat faccessat2 utimensat utimensat_time64 execveat name_to_handle_at statx mount_setattr open_tree "
+        "open_tree_attr setxattrat getxattrat listxattrat removexattrat file_getattr file_setattr fspick".split(),
+        (0,),
+    ),
+    **dict.fromkeys("renameat renameat2 linkat move_mount".split(), (0, 2)),
+    "symlinkat": (1,),
+    "fanotify_mark": (3,),
+    **dict.fromkeys("mq_open mq_unlink fsconfig io_uring_enter".split(), ()),
+}
+"""Syscall to its arguments that are the directories of its names: of the one that is there, and of a new one.
+
+AT_FDCWD stands for the working directory. What directory any other descriptor is, no record says (the name of the
+PARENT record is that of the working directory all the same). Those without an argument have names that are not relative
+to the working directory; those that are not here have such as are.
+"""
+
+SECOND_NAMES: dict[str, str] = {
+    **dict.fromkeys("rename renameat renameat2 link linkat".split(), "CREATE"),
+    **dict.fromkeys("symlink symlinkat".split(), "UNKNOWN"),
+}
+"""Syscall of two names to the nametype of the PATH record with the second: the new name, or what a symlink says."""
+
 RECORD_ACTIONS: dict[str, tuple[RecordAction, ...]] = _records(_RECORD_ROWS)
 """Record type to its rows. The first whose when_field the event has, or that has none, is meant."""
 

@@ -92,9 +92,11 @@ class Person:
         """Log in, run SCRIPT in the account's shell, log out; HostError when the outcome is wrong.
 
         `how` is certificate, key or password; `person` names the key, or is the password; `facts`
-        go to the Login. With `tty=True` the script is typed into an interactive shell.
+        go to the Login. With `tty=True` the script is typed into an interactive shell. `timeout_s` is
+        how long the session may last.
         """
         tty = facts.pop("tty", False)
+        timeout_s = facts.pop("timeout_s", LOGIN_TIMEOUT_S)
         login = Login(
             how,
             account,
@@ -105,13 +107,15 @@ class Person:
             **facts,
         )
         self._truth.logins.append(login)
-        done = self._ssh(login, person, script, tty)
+        done = self._ssh(login, person, script, tty, timeout_s)
         # 255 is ssh's own; every other code is the script's.
         if (done.returncode != 255) != login.succeeded:
             raise HostError(f"{how} login as {account}: ssh says {done.stderr.decode()}")
         return login
 
-    def _ssh(self, login: Login, person: str, script: str, tty: bool) -> subprocess.CompletedProcess[bytes]:
+    def _ssh(
+        self, login: Login, person: str, script: str, tty: bool, timeout_s: float
+    ) -> subprocess.CompletedProcess[bytes]:
         host = self._host
         address = host.address_towards(login.source_address)
         source = (login.source_address, str(login.source_port))
@@ -146,7 +150,7 @@ class Person:
             input=script.encode() if tty else b"",
             capture_output=True,
             env=environment,
-            timeout=LOGIN_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
 
