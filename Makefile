@@ -56,6 +56,10 @@ integration-test: build ## live, against auditd, journald and sshd; changes the 
 	@if [ "$${AUDITO_E2E:-}" != 1 ]; then echo 'To allow that: AUDITO_E2E=1 make integration-test' >&2; exit 1; fi
 	@$(RUN) -m pytest tests/e2e $(PYTEST_ARGS)
 
+.PHONY: mutants
+mutants: build ## put the known faults back, one at a time, and see the tests fail; MUTANTS="U10 U13b" picks some
+	@$(PY) -m tools.mutants $(MUTANTS)
+
 .PHONY: lint
 lint: build ## ruff, mypy, the stubs against the compiled modules, and a build with warnings as errors
 	@$(PY) -m ruff check .

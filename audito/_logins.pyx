@@ -309,9 +309,13 @@ cdef class LoginBuilder(LineSink):
 
     cdef object _event(self, object outcome, str user_id, dict data):
         cdef str audit_id = self._audit_id()
-        cdef int notes = (NOTE_CUT if self._match.flags & FLAG_CUT else 0) | (
-            NOTE_UNESCAPED if self._entry.flags & FLAG_UNESCAPED else 0) | (
-            0 if self._entry.flags & FLAG_TRUSTED else NOTE_DOUBTED)
+        cdef int notes = 0
+        if self._match.flags & FLAG_CUT:
+            notes |= NOTE_CUT
+        if self._entry.flags & FLAG_UNESCAPED:
+            notes |= NOTE_UNESCAPED
+        if not self._entry.flags & FLAG_TRUSTED:
+            notes |= NOTE_DOUBTED
         metadata = LoginMetadata(audit_id, EXTRAS[notes]) if notes else LoginMetadata(audit_id)
         return UserLogin(
             metadata, "UserLogin", self._logged_at(), self._source(), outcome, self._subjects_of(user_id), "sshd",

@@ -300,7 +300,9 @@ def test_output_in_the_pod_of_the_go_daemon(argv: list[str], path: str) -> None:
         (["--http-address", "localhost:65535"], {}, ("localhost", 65535)),
     ],
 )
-def test_listen(argv: list[str], environ: dict[str, str], listen: tuple[str, int]) -> None:
+def test_u30_http_is_for_this_host_unless_asked(
+    argv: list[str], environ: dict[str, str], listen: tuple[str, int]
+) -> None:
     assert of(*argv, environ=environ).http.listen == listen
 
 

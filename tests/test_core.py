@@ -29,6 +29,7 @@ def new_core(**changes: Any) -> Core:
 
 def taken(core: Core) -> list[dict[str, Any]]:
     """The events made since the last take."""
+    assert core.counters()["rejects_failed"] == 0, "an audit line was rejected, which new_core() forbids"
     return [json.loads(line) for line in core.take().splitlines()]
 
 
@@ -233,6 +234,7 @@ def test_u14_a_login_line_of_any_lateness_still_names_its_session() -> None:
     """By arrival hours late, by its own time right: a source that is merely behind expires nothing."""
     core = new_core(join_window_ms=60_000)
     log = Log()
+    core.tick(BASE_MS, sshd_idle=False)
     core.feed_audit(log.login(ses=7, pid=4000) + log.execve(b"id", ses=7))
     core.tick(BASE_MS + 3_600_000, sshd_idle=False)
     assert taken(core) == []
@@ -468,13 +470,14 @@ def test_u03_a_type_newer_than_the_tables_keeps_its_name() -> None:
         for number, name in enumerate((b"UNKNOWN[2999]", b"LANDLOCK_OF_2031", b"UNKNOWN[1420]"), 1)
     )
     found = [json.loads(line) for line in b"".join(decode([lines])).splitlines()]
-    assert [event["type"] for event in found] == ["UNKNOWN[2999]", "LANDLOCK_OF_2031", "URINGOP"][:2] + [
-        found[2]["type"]
+    assert [(event["type"], event["ses"]) for event in found] == [
+        ("UNKNOWN[2999]", "4"),
+        ("LANDLOCK_OF_2031", "4"),
+        ("UNKNOWN[1420]", "4"),
     ]
-    assert [event["ses"] for event in found] == ["4", "4", "4"]
 
 
-@pytest.mark.parametrize("split", [1 << 20, 65_535, 65_536, 65_537, 70_001])
+@pytest.mark.parametrize("split", [1 << 20, 65_535, 65_536, 65_537, 70_001, 100])
 def test_u08_a_line_past_the_limit_is_skipped_and_the_next_is_read(split: int) -> None:
     rejected: list[tuple[bytes, str]] = []
     core = Core(SETTINGS, lambda line, reason: rejected.append((line, reason)))

@@ -178,7 +178,7 @@ def test_what_follows_a_changed_loginuid_stays_attributed():
 
 
 # ---------------------------------------------------------------- 3. identity
-def test_two_lines_of_one_pid_before_its_session_are_a_conflict():
+def test_u13_two_lines_of_one_pid_before_its_session_are_a_conflict():
     """The true line first, a forged one 5 ms later, LOGIN 5 ms after that: the forged one is nearer and wins."""
     core = core_of()
     log = Log()  # LOGIN is at BASE_MS + 10
@@ -190,7 +190,7 @@ def test_two_lines_of_one_pid_before_its_session_are_a_conflict():
     assert [e["type"] for e in found].count("IdentityConflict") == 1
 
 
-def test_two_untimed_lines_of_one_pid_are_a_conflict():
+def test_u13_two_untimed_lines_of_one_pid_are_a_conflict():
     core = core_of()
     log = Log()
     core.feed_sshd(accepted(4000, "bob") + accepted(4000, "mallory"), "pipe", BASE_MS * 1000)

@@ -707,9 +707,12 @@ def test_u21_a_cut_key_id_is_marked(key_id: str) -> None:
     assert event.data == {"Alg": "RSA-CERT SHA256", "SSHKeySum": "k", "method": "publickey"}
 
 
-def test_u21_sshd_e_cuts_later() -> None:
-    line = f"Accepted publickey for bob from 9.9.9.9 port 5 ssh2: RSA-CERT SHA256:k ID {'a' * 1200} (serial 42) CA RSA"
-    assert who(event_of(f"{line[:1021]}\n", "syslog"))[1] == line[:1021].partition(" ID ")[2]
+@pytest.mark.parametrize("key_id", ["a" * 1200, "alice (serial 7) CA ED25519 SHA256:" + "a" * 1200])
+def test_u21_sshd_e_cuts_later(key_id: str) -> None:
+    line = f"Accepted publickey for bob from 9.9.9.9 port 5 ssh2: RSA-CERT SHA256:k ID {key_id} (serial 42) CA RSA"
+    event = event_of(f"{line[:1021]}\n", "syslog")
+    assert who(event)[1] == line[:1021].partition(" ID ")[2]
+    assert facts(event)["metadata"].get("extra") == {"truncated": True}
 
 
 def test_a_certificate_line_that_something_else_has_cut_is_marked() -> None:

@@ -232,7 +232,7 @@ def test_late_writes_to_the_renamed_file_are_not_lost(log: Log, source: Director
     assert got + read_all(source) == b"".join(record(n) for n in range(1, 5))
 
 
-def test_what_is_written_between_a_read_and_the_look_at_the_names_is_not_lost(
+def test_u32_what_is_written_between_a_read_and_the_look_at_the_names_is_not_lost(
     log: Log, source: DirectorySource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log.write(record(1))
