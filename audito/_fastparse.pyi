@@ -4,8 +4,9 @@ Structs, limits and invariants stand in ``_fastparse.pxd``; offsets are bytes of
 """
 
 from collections.abc import Callable, Iterable
-from typing import final
+from typing import Any, final
 
+from audito._gaps import Serials, Watcher
 from audito._sessions import Sessions
 
 FLAG_SESSION: int
@@ -14,6 +15,8 @@ FLAG_SINGLE: int
 """Record type: alone it is a whole event."""
 FLAG_ENDS: int
 """Record type: the last of an event of several."""
+FLAG_STATE: int
+"""Record type: it tells of auditing itself."""
 
 class EventSink:
     """What whole events are given to; compiled subclasses only (``_normalise``)."""
@@ -26,11 +29,13 @@ class AuditStream:
     ``reject``: called with each line that is no record, and why. ``opened``: called with the slot of each session
     when its first event is whole, before that event is delivered or held. ``inherited``: called with the slots of a
     session that was opened inside another one, and of that one. ``crowded``: called with the slot of a waiting session
-    that has to be given up, for the table is full. No input raises; what ``reject`` raises is counted, what the others
+    that has to be given up, for the table is full. ``gaps``: told of all that is missing, in the place of the stream
+    where that shows. No input raises; what ``reject`` raises is counted, what the others
     or the sink raise comes through, and the rest of that chunk is not taken.
     """
 
     sessions: Sessions
+    serials: Serials
     offset: int
     """Stream offset of the next byte."""
     clock_ms: int
@@ -60,6 +65,8 @@ class AuditStream:
     """Lines that ``reject`` raised for."""
     resolved: int
     """Offset of the oldest input that is not settled: in a partial line, in flight or held."""
+    unresolved_bytes: int
+    """Bytes behind that offset that were taken: whole lines, all told once where they come again."""
     oldest_inflight: int | None
     inflight: int
     def __init__(
@@ -73,6 +80,7 @@ class AuditStream:
         opened: Callable[[int], None] | None = None,
         inherited: Callable[[int, int], None] | None = None,
         crowded: Callable[[int], None] | None = None,
+        gaps: Watcher | None = None,
     ) -> None: ...
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they were read; lines may be split anywhere. Nothing of data is kept by reference."""
@@ -82,5 +90,12 @@ class AuditStream:
         """End of the input: the last line needs no newline, and what is in flight is complete."""
     def bind(self, slot: int, *, kernel: bool = False) -> None:
         """The session is known now, from a login line or from the kernel alone: its held events go to the sink."""
-    def rebase(self, offset: int) -> None:
-        """Count offsets from here on; before the first byte only. Errors: ValueError."""
+    def rebase(self, offset: int, known_bytes: int = 0) -> None:
+        """Count offsets from here on; before the first byte only. Errors: ValueError.
+
+        ``known_bytes``: so many come again that were read before a restart; what was told of them is not told again.
+        """
+    def forget_known(self) -> None:
+        """What comes now was not read before after all: the place of the input was not found again."""
+    def dump_serials(self) -> list[tuple[Any, ...]]:
+        """Serials.dump(), with the clocks of now."""

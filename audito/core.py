@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -19,6 +19,7 @@ from audito import events
 from audito._fastparse import AuditStream
 from audito._sessions import STATE_BOUND, STATE_KERNEL, Sessions
 from audito.errors import StateError
+from audito.gaps import Gaps
 from audito.logins import Buffer, LoginRecord, Logins
 from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
 from audito.tables.programs import TAGS
@@ -97,13 +98,37 @@ class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
     failures: U32
 
 
+class SerialRow(Struct, array_like=True, forbid_unknown_fields=True):
+    """Which serials of one node came, as ``Serials.dump`` gives it; ``_gaps.pxd`` tells what each means."""
+
+    name: bytes
+    node: U32
+    base: U32
+    end: U32
+    run: U32
+    clock_ms: TimeMs
+    off_ms: TimeMs
+    since_ms: TimeMs
+    far: U32 | None
+    far_end: U32
+    far_ms: TimeMs
+    bits: bytes
+
+
 class CoreState(Struct):
-    """What the core remembers across a restart. ``identities``: slot to source and subjects, as JSON."""
+    """What the core remembers across a restart. ``identities``: slot to source and subjects, as JSON.
+
+    ``unresolved_bytes``: audit input that was read and comes again where it can be read again; ``unwritten``: events
+    that were in it or held.
+    """
 
     sessions: list[SessionRow]
     identities: dict[int, tuple[Raw, Raw]]
     pending: list[PendingLogin]
     sshd_clock_ms: int
+    serials: list[SerialRow] = []
+    unresolved_bytes: Annotated[int, Meta(ge=0, lt=2**62)] = 0
+    unwritten: U32 = 0
 
 
 class Core:
@@ -119,7 +144,9 @@ class Core:
         self._builder = ActionBuilder(
             rules(), self._target, actions="UserAction" in self._types, logouts="UserLogout" in self._types
         )
+        self._gaps = Gaps(self._write, self._target)
         self._sessions = Sessions(settings.session_count_max)
+        self._evicted = 0
         self._audit = AuditStream(
             self._sessions,
             self._builder,
@@ -128,6 +155,7 @@ class Core:
             opened=self._session_opened,
             inherited=self._session_inherited,
             crowded=self._give_up,
+            gaps=self._gaps,
         )
         self._logins = Logins(
             host=settings.host, machine_id=settings.machine_id, boot_id=settings.boot_id, reject=reject
@@ -136,7 +164,7 @@ class Core:
         self._pending_order: deque[PendingLogin] = deque()
         self._contested: deque[PendingLogin] = deque()
         self._lines: list[bytes] = []
-        self._structs: list[events.UserLogin | events.IdentityConflict] = []
+        self._structs: list[events.UserLogin | events.IdentityConflict | events.AuditGap] = []
         self._sshd_base = self._sshd_fed = 0
         self._sshd_clock_ms = self._sshd_jump_ms = 0
         self._now_ms = self._line_now_ms = self._audit_now_ms = self._sshd_now_ms = 0
@@ -147,6 +175,9 @@ class Core:
     def feed_audit(self, data: Buffer) -> None:
         """Take audit records as they were read; a line may be split anywhere."""
         self._audit.feed(data)
+        if self._sessions.evicted_live != self._evicted:
+            self._gaps.sessions_evicted(self._sessions.evicted_live - self._evicted, self._audit.clock_ms)
+            self._evicted = self._sessions.evicted_live
         self._collect()
         self._expire()
 
@@ -155,6 +186,12 @@ class Core:
         self._sshd_fed += memoryview(data).nbytes
         self._line_now_ms = now_us // 1000 if self._now_ms else 0
         self._take_logins(self._logins.feed(data, format, now_us))
+
+    def input_gap(self, stream: Literal["audit", "sshd"], source: str, reason: str, now_ms: int) -> None:
+        """A source could not read all there was; called before what it read after that is fed."""
+        if stream == "audit":
+            self._audit.forget_known()
+        self._gaps.input_gap(stream, source, reason, now_ms)
 
     def tick(self, now_ms: int, *, audit_idle: bool = True, sshd_idle: bool = True) -> None:
         """Let wall time pass, live only; about once a second.
@@ -202,7 +239,7 @@ class Core:
             self._lines.append(_encoder.encode_lines(self._structs))
             self._structs.clear()
 
-    def _write(self, event: events.UserLogin | events.IdentityConflict) -> None:
+    def _write(self, event: events.UserLogin | events.IdentityConflict | events.AuditGap) -> None:
         if event.type in self._types:
             self._collect()
             self._structs.append(event)
@@ -452,21 +489,45 @@ class Core:
             if row.state >= STATE_BOUND and (identity := self._sessions.identity(row.slot)) is not None
         }
         pending = [login for login in self._pending_order if not login.settled]
-        return _encoder.encode(CoreState(rows, identities, pending, self._sshd_clock_ms))
+        return _encoder.encode(
+            CoreState(
+                rows,
+                identities,
+                pending,
+                self._sshd_clock_ms,
+                [SerialRow(*row) for row in self._audit.dump_serials()],
+                self._audit.unresolved_bytes,
+                self._sessions.held[0] + self._audit.inflight,
+            )
+        )
 
-    def load(self, state: bytes, audit_base: int, sshd_base: int) -> None:
+    def load(
+        self,
+        state: bytes,
+        audit_base: int,
+        sshd_base: int,
+        *,
+        now_ms: int = 0,
+        rebooted: bool = False,
+        again: bool = True,
+    ) -> None:
         """Go on from a dump(), before any input; the bases are the offsets that the streams go on from.
 
-        ``state`` b"" starts anew at these offsets. Errors: StateError for a state that cannot be read.
+        ``state`` b"" starts anew at these offsets. ``rebooted``: it is of another boot: of sessions nothing holds any
+        more, and serials start again somewhere. ``again``: audit input that was not resolved comes again; else what was
+        read of it is told as missing. ``now_ms``: the wall clock. Errors: StateError for a state that cannot be read.
         """
-        self._audit.rebase(audit_base)
         self._sshd_base = sshd_base
         if not state:
+            self._audit.rebase(audit_base)
             return
         try:
             saved = msgspec.json.decode(state, type=CoreState)
         except msgspec.MsgspecError as error:
             raise StateError(f"the saved sessions cannot be read: {error}") from error
+        self._load_serials(saved, audit_base, now_ms, rebooted, again)
+        if rebooted:
+            return
         nobodys = [row.ses for row in saved.sessions if row.state >= STATE_BOUND and row.slot not in saved.identities]
         if nobodys:
             raise StateError(f"the saved sessions cannot be read: {len(nobodys)} have no identity, {nobodys[0]} is one")
@@ -478,6 +539,16 @@ class Core:
         for login in saved.pending:
             self._wait(login)
 
+    def _load_serials(self, saved: CoreState, audit_base: int, now_ms: int, rebooted: bool, again: bool) -> None:
+        """Which serials came, and what is not told twice. Errors: StateError."""
+        self._audit.rebase(audit_base, saved.unresolved_bytes if again else 0)
+        try:
+            self._audit.serials.load(saved.serials, boot_ms=now_ms if rebooted else 0)
+        except ValueError as error:
+            raise StateError(f"the saved serials cannot be used: {error}") from error
+        if saved.unwritten and not again:
+            self._gaps.killed(saved.unwritten, now_ms)
+
     def counters(self) -> dict[str, int]:
         """Flat counts since the start; names that end in _now are gauges."""
         held_events, held_bytes = self._sessions.held
@@ -485,7 +556,11 @@ class Core:
             {name: getattr(self._audit, name) for name in AUDIT_COUNTERS}
             | {f"sshd_{name}": count for name, count in self._logins.counters().items()}
             | self._counts
+            | self._gaps.counters()
             | {
+                "serials_again": self._audit.serials.again,
+                "serials_doubted": self._audit.serials.doubted,
+                "nodes_evicted": self._audit.serials.nodes_evicted,
                 "sessions_evicted": self._sessions.evicted,
                 "sessions_refused": self._sessions.refused,
                 "args_incomplete": self._builder.args_incomplete,

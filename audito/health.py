@@ -36,6 +36,9 @@ LOGIN_OUTCOMES = {"succeeded": "success", "failed": "failure"}
 LOGIN_PREFIX = "sshd_logins_"
 """A counter ``sshd_logins_<method>_<outcome>`` is a cell of remote_logins_total; another method counts as unknown."""
 
+GAP_PREFIX = "gaps_"
+"""A counter ``gaps_<reason>`` is a cell of audito_gaps_total; the reasons are those of the events (events.py)."""
+
 HTTP_HEAD_BYTES_MAX = 4096
 """Request line and headers together."""
 
@@ -62,6 +65,9 @@ HELP = {
     "http_refused": "Connections refused or cut: too many, too slow, or too large a request.",
 }
 """Rows: a counter's name → its help. A counter without a row is exported too, under its name as help."""
+
+
+GAPS_HELP = "What is known to be missing, and changes of auditing itself: one for each AuditGap event, written or not."
 
 
 class Health:
@@ -207,14 +213,19 @@ def _our_series(figures: Mapping[str, int]) -> Iterator[Metric]:
     """``audito_<name>_total`` for a counter, ``audito_<name>`` for what ends in ``_now``."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+    gaps = CounterMetricFamily("audito_gaps", GAPS_HELP, labels=["reason"])
     for name, value in sorted(figures.items()):
         if _is_login_cell(name):
+            continue
+        if name.startswith(GAP_PREFIX):
+            gaps.add_metric([name.removeprefix(GAP_PREFIX)], value)
             continue
         text = HELP.get(name) or name.replace("_", " ").capitalize() + "."
         if name.endswith("_now"):
             yield GaugeMetricFamily(f"audito_{name.removesuffix('_now')}", text, value=value)
         else:
             yield CounterMetricFamily(f"audito_{name}", text, value=value)
+    yield gaps
 
 
 def _readiness(health: Health) -> Metric:

@@ -16,10 +16,10 @@ PACKAGE = ROOT / "audito"
 FLOORS = (
     ("errors", "tables", "text"),
     ("_scan",),
-    ("_sessions",),
+    ("_sessions", "_gaps"),
     ("_fastparse", "_sshd", "events"),
     ("_normalise",),
-    ("normalise", "logins", "checkpoint", "health", "privileges"),
+    ("normalise", "logins", "gaps", "checkpoint", "health", "privileges"),
     ("core",),
     ("sources", "sinks"),
     ("config",),
@@ -42,7 +42,18 @@ MEMBER_LISTS = ("__init__", "all")
 
 # Sources know bytes and files and never events; sinks see bytes only.
 BYTES_ONLY = ("sources", "sinks")
-EVENT_ROOMS = ("events", "_sessions", "_fastparse", "_sshd", "_normalise", "normalise", "logins", "core")
+EVENT_ROOMS = (
+    "events",
+    "_sessions",
+    "_gaps",
+    "_fastparse",
+    "_sshd",
+    "_normalise",
+    "normalise",
+    "logins",
+    "gaps",
+    "core",
+)
 
 # What makes tasks, timers or threads.
 SCHEDULERS = ("asyncio", "uvloop", "threading", "sched", "concurrent", "multiprocessing")
