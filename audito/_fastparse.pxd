@@ -5,6 +5,7 @@
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from audito._gaps cimport Serials
 from audito._scan cimport Header, Span
 from audito._sessions cimport Event, Record, Session, Sessions
 
@@ -30,6 +31,7 @@ cdef enum TypeFlag:
     TYPE_SINGLE = 2                 # alone it is a whole event
     TYPE_ENDS = 4                   # PROCTITLE, EOE: the last record of an event
     TYPE_KNOWN = 8                  # it has a row
+    TYPE_STATE = 16                 # tells of auditing itself: CONFIG_CHANGE, and all of auditd's own, DAEMON_*
 
 cdef enum RecordType:               # the numbers that the core itself acts on (linux/audit.h)
     TYPE_USER_FIRST = 1100          # USER_AUTH
@@ -37,8 +39,11 @@ cdef enum RecordType:               # the numbers that the core itself acts on (
     TYPE_USER_START = 1105
     TYPE_USER_END = 1106
     TYPE_USER_LAST = 1199
+    TYPE_DAEMON_START = 1200        # the first of auditd's own: they have serials of a count of auditd's
+    TYPE_DAEMON_LAST = 1299
     TYPE_SYSCALL = 1300
     TYPE_PATH = 1302
+    TYPE_CONFIG_CHANGE = 1305
     TYPE_SOCKADDR = 1306
     TYPE_CWD = 1307
     TYPE_EXECVE = 1309
@@ -77,6 +82,8 @@ cdef struct Done:
 # complete all that is in flight.
 cdef struct NodeClock:
     uint64_t ms
+    uint64_t before_ms              # what it was before the last record
+    uint64_t top_ms                 # what it was before it was set back, 0: it was not, or serials began anew since
     uint64_t jump_ms                # the last stamp that was too far ahead to be believed, 0: none
     uint32_t node
 
@@ -99,6 +106,7 @@ cdef class AuditStream:
     cdef object ended                       # callable(slot: int, ts_ms: int): sshd ended this session, its events are out
     cdef object told                        # callable(pid: int, ts_ms: int, line: bytes): who logs in, by sshd to the kernel
     cdef object crowded                     # callable(slot: int): give this waiting session up, the table is full
+    cdef object gaps                        # Watcher or None: see _gaps.pyi
     cdef TypeRow type_rows[TYPE_INDEX]
     cdef uint8_t type_flags[TYPES_MAX]
     # State
@@ -107,6 +115,8 @@ cdef class AuditStream:
     cdef bint skipping                      # in a line longer than LINE_BYTES_MAX, until its newline
     cdef uint64_t line_offset               # stream offset of the line in hand
     cdef readonly uint64_t offset           # stream offset of the next byte
+    cdef uint64_t known_offset              # lines that begin before it were read before a restart
+    cdef readonly Serials serials
     cdef NodeClock clocks[NODE_CLOCKS]
     cdef readonly uint64_t clock_ms         # record time of the node of the last record
     cdef readonly uint64_t top_ms           # greatest record time of all
@@ -142,8 +152,12 @@ cdef class AuditStream:
     cdef int take_next(self, const uint8_t *line, Py_ssize_t length, const uint8_t *blank) except -1
     cdef void remember_stamp(self, Span line, Header *header, int32_t flight) noexcept nogil
     cdef int reject_line(self, const uint8_t *line, Py_ssize_t length, int code) except -1
+    cdef int lose_line(self, const uint8_t *line, Py_ssize_t length) except -1
     cdef int take_record(self, Span line, Header *header) except -1
     cdef bint is_over(self, Header *header) except -1
+    cdef int take_state(self, Span line, Header *header, uint16_t type) except -1
+    cdef bytes node_name(self, const uint8_t *line, Header *header)
+    cdef int note(self, Span line, Header *header, uint16_t type) except -1
     cdef int32_t decide(self, Span line, Header *header, uint16_t type, uint8_t flags, int32_t flight) except -3
     cdef int tell(self, Span line, Header *header, Span body) except -1
     cdef int32_t open_by_start(self, Span body, Header *header, uint32_t ses) except -2

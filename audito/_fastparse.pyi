@@ -4,8 +4,9 @@ Structs, limits and invariants stand in ``_fastparse.pxd``; offsets are bytes of
 """
 
 from collections.abc import Callable, Iterable
-from typing import final
+from typing import Any, final
 
+from audito._gaps import Serials, Watcher
 from audito._sessions import Sessions
 
 FLAG_SESSION: int
@@ -14,6 +15,8 @@ FLAG_SINGLE: int
 """Record type: alone it is a whole event."""
 FLAG_ENDS: int
 """Record type: the last of an event of several."""
+FLAG_STATE: int
+"""Record type: it tells of auditing itself."""
 
 class EventSink:
     """What whole events are given to; compiled subclasses only (``_normalise``)."""
@@ -30,6 +33,7 @@ class AuditStream:
     - ``inherited(slot, parent)``: a session was opened inside another one.
     - ``ended(slot, time)``: sshd ended the session, and the event that says so is delivered.
     - ``told(pid, time, line)``: sshd tells the kernel who it lets in (USER_AUTH, CRYPTO_KEY_USER), before any session.
+    - ``gaps``: told of all that is missing, in the place of the stream where that shows.
     - ``crowded(slot)``: this waiting session has to be given up, for the table is full.
 
     No input raises; what ``reject`` raises is counted, what the others or the sink raise comes through, and the rest of
@@ -37,6 +41,7 @@ class AuditStream:
     """
 
     sessions: Sessions
+    serials: Serials
     offset: int
     """Stream offset of the next byte."""
     clock_ms: int
@@ -68,6 +73,8 @@ class AuditStream:
     """Lines that ``reject`` raised for."""
     resolved: int
     """Offset of the oldest input that is not settled: in a partial line, in flight or held."""
+    unresolved_bytes: int
+    """Bytes behind that offset that were taken: whole lines, all told once where they come again."""
     oldest_inflight: int | None
     inflight: int
     def __init__(
@@ -83,6 +90,7 @@ class AuditStream:
         ended: Callable[[int, int], None] | None = None,
         told: Callable[[int, int, bytes], None] | None = None,
         crowded: Callable[[int], None] | None = None,
+        gaps: Watcher | None = None,
     ) -> None: ...
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Take bytes as they were read; lines may be split anywhere. Nothing of data is kept by reference."""
@@ -92,8 +100,6 @@ class AuditStream:
         """End of the input: the last line needs no newline, and what is in flight is complete."""
     def bind(self, slot: int, correlation: int = 0) -> None:
         """The session is known now: its held events go to the sink. ``correlation``: index of events.CORRELATIONS."""
-    def rebase(self, offset: int) -> None:
-        """Count offsets from here on; before the first byte only. Errors: ValueError."""
     taken: int
     """Offset behind the last whole line."""
     def open_events(self) -> list[tuple[int, int, int]]:
@@ -103,3 +109,12 @@ class AuditStream:
 
         ``clock_ms``: its greatest record time; a later event is new.
         """
+    def rebase(self, offset: int, known_bytes: int = 0) -> None:
+        """Count offsets from here on; before the first byte only. Errors: ValueError.
+
+        ``known_bytes``: so many come again that were read before a restart; what was told of them is not told again.
+        """
+    def forget_known(self) -> None:
+        """What comes now was not read before after all: the place of the input was not found again."""
+    def dump_serials(self) -> list[tuple[Any, ...]]:
+        """Serials.dump(), with the clocks of now."""

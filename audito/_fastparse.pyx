@@ -5,6 +5,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
+from audito._gaps cimport Serials
 from audito._scan cimport (
     SCAN_BAD_STAMP, SES_UNSET, Header, Span, digits, ends_text, load8, next_field, read_header,
     span_int, span_is, span_of, span_starts, unquoted, without_tail,
@@ -42,6 +43,7 @@ cdef enum:
 FLAG_SESSION = TYPE_SESSION
 FLAG_SINGLE = TYPE_SINGLE
 FLAG_ENDS = TYPE_ENDS
+FLAG_STATE = TYPE_STATE
 
 # ---------------------------------------------------------------------------------------------- leaves
 
@@ -231,7 +233,8 @@ cdef class EventSink:
 cdef class AuditStream:
 
     def __cinit__(self, Sessions sessions, EventSink sink, types, *, bint keep_all=False, reject=None,
-                  opened=None, inherited=None, ended=None, told=None, crowded=None):
+                  opened=None, inherited=None, ended=None, told=None, crowded=None,
+                  gaps=None):
         cdef int i
         self.sessions = sessions
         self.sink = sink
@@ -242,6 +245,8 @@ cdef class AuditStream:
         self.ended = ended
         self.told = told
         self.crowded = crowded
+        self.gaps = gaps
+        self.serials = Serials(gaps)
         self.carry_buffer = bytearray(LINE_BYTES_MAX + 1)
         self.done = <Done *>PyMem_Calloc(DONE_RING, sizeof(Done))
         if not self.done:
@@ -306,6 +311,8 @@ cdef class AuditStream:
         # has it; one without a number waits for the end of its event, or for the time-out.
         if 0 < type < TYPES_MAX and self.type_flags[type]:
             return self.type_flags[type]
+        if TYPE_DAEMON_START <= type <= TYPE_DAEMON_LAST:
+            return TYPE_SESSION | TYPE_SINGLE | TYPE_STATE
         if TYPE_LOGIN < type < TYPE_SYSCALL or type >= TYPE_SINGLE_FROM:
             return TYPE_SESSION | TYPE_SINGLE
         return TYPE_SESSION
@@ -373,8 +380,9 @@ cdef class AuditStream:
         cdef const uint8_t *blank
         cdef const uint8_t *end
         self.lines += 1
-        if self.stamp_len and length > 12 + self.stamp_len and line[5] != c'L':
+        if self.stamp_len and length > 12 + self.stamp_len and (line[6] != c'O' or line[5] == c'S'):
             # Most lines carry the stamp of the line before: the next record of an event that is ignored, or kept.
+            # Not so LOGIN and CONFIG_CHANGE, which are looked at wherever they stand.
             blank = line + 8                    # no type's name is shorter than three letters
             end = line + min(length, TYPE_NAME_END)
             while blank < end and blank[0] != c' ':
@@ -427,10 +435,13 @@ cdef class AuditStream:
     cdef int reject_line(self, const uint8_t *line, Py_ssize_t length, int code) except -1:
         if code == TOO_LONG:
             self.reject_too_long += 1
+            self.lose_line(line, min(length, LINE_BYTES_MAX))
         elif code == SCAN_BAD_STAMP:
             self.reject_bad_stamp += 1
         else:
             self.reject_not_a_record += 1
+            if self.gaps is not None and memmem(line, <size_t>length, b"audit: ", 7) is not NULL:
+                self.gaps.other_line(PyBytes_FromStringAndSize(<const char *>line, length), self.clock_ms)
         if self.reject is not None:
             reason = {TOO_LONG: "too long", SCAN_BAD_STAMP: "bad stamp"}.get(code, "not a record")
             try:
@@ -438,6 +449,47 @@ cdef class AuditStream:
             except Exception:
                 self.rejects_failed += 1        # whoever wants copies: the lines behind this one come first
         return 0
+
+    cdef int lose_line(self, const uint8_t *line, Py_ssize_t length) except -1:
+        # A line that is too long to be read: what it tells is missing, but its serial came.
+        cdef Header header
+        cdef bint named = self.serials.read(line, length, &header)
+        if named:
+            self.note(span_of(line, length), &header, self.type_number(header.name))
+        if self.gaps is None or self.line_offset < self.known_offset:
+            return 0
+        self.gaps.too_long(self.node_name(line, &header) if named else b"", header.seq if named else None,
+                           header.ts_ms if named else self.clock_ms)
+        return 0
+
+    # ------------------------------------------------------------------------------ auditing itself
+
+    cdef int note(self, Span line, Header *header, uint16_t type) except -1:
+        cdef NodeClock *clock = self.clock_of(header.node)
+        if self.serials.note(header, line.ptr, max(clock.before_ms, clock.top_ms), clock.ms, type):
+            clock.top_ms = 0
+        return 0
+
+    cdef int take_state(self, Span line, Header *header, uint16_t type) except -1:
+        # A record about auditing itself: it is told whosever it is. What is read again was told.
+        cdef bint known = self.line_offset < self.known_offset
+        if type != TYPE_CONFIG_CHANGE:
+            self.serials.leave()            # what follows is a count of auditd's own, and never the next of the kernel
+        if type == TYPE_DAEMON_START and not known:
+            self.serials.restart(header.node)
+        if self.gaps is None or known:
+            return 0
+        off = self.gaps.state_record(PyBytes_FromStringAndSize(<const char *>line.ptr + header.text,
+                                                               line.len - header.text),
+                                     self.node_name(line.ptr, header), header.seq, header.ts_ms)
+        if off is not None:
+            self.note(line, header, type)
+            self.serials.switch(header.node, header.ts_ms if off else 0)
+        return 0
+
+    cdef bytes node_name(self, const uint8_t *line, Header *header):
+        # Of `node=NAME type=`; b"" without one.
+        return PyBytes_FromStringAndSize(<const char *>line + 5, max(<Py_ssize_t>header.text - 6, 0))
 
     # ------------------------------------------------------------------------------ reassembly
 
@@ -451,6 +503,8 @@ cdef class AuditStream:
         self.top_ms = max(self.top_ms, header.ts_ms)
         if self.clock_ms > self.due_ms:
             self.time_out()
+        if flags & TYPE_STATE:
+            self.take_state(line, header, type)
         flight = self.flight_of(header)
         if flight < 0:
             done = &self.done[header.seq & (DONE_RING - 1)]
@@ -459,6 +513,10 @@ cdef class AuditStream:
                     if done.kept and type != TYPE_EOE:
                         self.events_late += 1
                     return 0
+            if header.seq == self.serials.next_seq and header.node == self.serials.next_node and flags & TYPE_KNOWN:
+                self.serials.next_seq += 1  # mostly: all came, and this one is the next
+            else:
+                self.note(line, header, type)
             if type == TYPE_EOE or (self.again is not None and self.is_over(header)):
                 return 0                    # of an event that is over
             if self.free_flight < 0:
@@ -692,7 +750,7 @@ cdef class AuditStream:
         cdef NodeClock *clock = &self.clocks[node & (NODE_CLOCKS - 1)]
         if clock.node != node:
             clock.node = node
-            clock.ms = clock.jump_ms = 0
+            clock.ms = clock.before_ms = clock.top_ms = clock.jump_ms = 0
         return clock
 
     cdef uint64_t move_clock(self, Header *header) noexcept nogil:
@@ -700,6 +758,7 @@ cdef class AuditStream:
         # far off, either way, moves it only when the next agrees: so far, or (a quiet host) as far ahead or more.
         cdef NodeClock *clock = self.clock_of(header.node)
         cdef uint64_t ts_ms = header.ts_ms
+        clock.before_ms = clock.ms
         if clock.ms == 0 or (ts_ms <= clock.ms + CLOCK_JUMP_MS and ts_ms + CLOCK_JUMP_MS >= clock.ms):
             clock.ms = max(clock.ms, ts_ms)
             clock.jump_ms = 0
@@ -709,6 +768,7 @@ cdef class AuditStream:
             if clock.jump_ms > clock.ms and ts_ms > clock.ms:
                 clock.ms = min(clock.jump_ms, ts_ms)
             elif ts_ms <= clock.jump_ms + CLOCK_JUMP_MS and ts_ms + CLOCK_JUMP_MS >= clock.jump_ms:
+                clock.top_ms = max(clock.top_ms, clock.ms)
                 clock.ms = ts_ms
             clock.jump_ms = ts_ms
         return clock.ms
@@ -988,6 +1048,8 @@ cdef class AuditStream:
                 continue
             self.events_timed_out += 1
             self.complete(self.oldest)
+        if idle:
+            self.serials.tick(now_ms)
 
     def flush(self):
         cdef uint32_t length = self.carried
@@ -997,6 +1059,14 @@ cdef class AuditStream:
             self.take_line(<const uint8_t *><char *>self.carry_buffer, length)
         while self.oldest >= 0:
             self.complete(self.oldest)
+        self.serials.flush()
+
+    def dump_serials(self):
+        cdef int i
+        cdef dict clocks = {}
+        for i in range(NODE_CLOCKS):
+            clocks[self.clocks[i].node] = max(self.clocks[i].ms, <uint64_t>clocks.get(self.clocks[i].node, 0))
+        return self.serials.dump(clocks)
 
     @property
     def resolved(self):
@@ -1005,10 +1075,20 @@ cdef class AuditStream:
             oldest = min(oldest, self.flights[self.oldest].event.offset)
         return min(oldest, self.sessions.oldest_held_offset())
 
-    def rebase(self, uint64_t offset):
+    @property
+    def unresolved_bytes(self):
+        # Of lines that were taken: one that is not whole is not, one that was too long is.
+        return (self.line_offset if self.carried else self.offset) - self.resolved
+
+    def rebase(self, uint64_t offset, uint64_t known_bytes=0):
         if self.lines or self.carried:
             raise ValueError("a stream that was fed has its offsets")
         self.offset = self.line_offset = offset
+        self.known_offset = offset + known_bytes
+
+    def forget_known(self):
+        self.known_offset = 0
+        self.again = None
 
     @property
     def taken(self):

@@ -135,6 +135,7 @@ cdef class Sessions:
     cdef uint32_t generations
     cdef uint64_t held_events, held_bytes
     cdef readonly uint64_t evicted          # sessions pushed out by new ones, table full
+    cdef readonly uint64_t evicted_live     # of them those whose end was not seen
     cdef public uint64_t refused            # LOGIN of another program than sshd
 
     cdef int32_t find(self, uint32_t node, uint32_t ses) noexcept nogil

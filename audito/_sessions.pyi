@@ -22,6 +22,7 @@ class Sessions:
     """
 
     evicted: int
+    evicted_live: int
     """Sessions pushed out because the table was full: first those that ended, oldest first."""
     refused: int
     """Sessions that another program than sshd opened."""

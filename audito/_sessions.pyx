@@ -179,6 +179,7 @@ cdef class Sessions:
         if slot < 0:
             slot = self.heads[LIST_WAITING]
         self.evicted += 1
+        self.evicted_live += not self.slots[slot].ended
         self.close(slot)
         return self.slot_new()
 

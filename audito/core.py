@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -21,6 +21,7 @@ from audito._logins import event_id
 from audito._sessions import STATE_BOUND, STATE_KERNEL, Sessions
 from audito.ends import Ended, Ends, EndsState, Reason, Unopened
 from audito.errors import StateError
+from audito.gaps import Gaps
 from audito.logins import Buffer, LoginRecord, Logins, LoginsState, time_zone
 from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
 from audito.tables.programs import TAGS
@@ -48,7 +49,7 @@ CONFLICT_DELAY_MS = 2_000
 USER_START = RECORD_TYPES["USER_START"]
 
 Reject = Callable[[bytes, str], None]
-Written: TypeAlias = events.UserLogin | events.UserLogout | events.IdentityConflict
+Written: TypeAlias = events.UserLogin | events.UserLogout | events.IdentityConflict | events.AuditGap
 _encoder = msgspec.json.Encoder()
 
 
@@ -122,8 +123,29 @@ class Again(Struct):
     open: list[tuple[U32, TimeMs, U32]] = []
 
 
+class SerialRow(Struct, array_like=True, forbid_unknown_fields=True):
+    """Which serials of one node came, as ``Serials.dump`` gives it; ``_gaps.pxd`` tells what each means."""
+
+    name: bytes
+    node: U32
+    base: U32
+    end: U32
+    run: U32
+    clock_ms: TimeMs
+    off_ms: TimeMs
+    since_ms: TimeMs
+    far: U32 | None
+    far_end: U32
+    far_ms: TimeMs
+    bits: bytes
+
+
 class CoreState(Struct):
-    """What the core remembers across a restart. ``identities``: slot to source and subjects, as JSON."""
+    """What the core remembers across a restart. ``identities``: slot to source and subjects, as JSON.
+
+    ``unresolved_bytes``: audit input that was read and comes again where it can be read again; ``unwritten``: events
+    that were in it or held.
+    """
 
     sessions: list[SessionRow]
     identities: dict[int, tuple[Raw, Raw]]
@@ -132,6 +154,9 @@ class CoreState(Struct):
     ends: EndsState = msgspec.field(default_factory=EndsState)
     again: Again = msgspec.field(default_factory=Again)
     logins: LoginsState = msgspec.field(default_factory=LoginsState)
+    serials: list[SerialRow] = []
+    unresolved_bytes: Annotated[int, Meta(ge=0, lt=2**62)] = 0
+    unwritten: U32 = 0
 
 
 class Core:
@@ -146,7 +171,9 @@ class Core:
         self._target = Raw(_encoder.encode(events.Target(settings.host, settings.machine_id)))
         self._types = frozenset(settings.event_types)
         self._builder = ActionBuilder(rules(), self._target, actions="UserAction" in self._types)
+        self._gaps = Gaps(self._write, self._target)
         self._sessions = Sessions(settings.session_count_max)
+        self._evicted = 0
         self._vendor = Vendor()
         self._ends = Ends(settings.session_count_max)
         self._audit = AuditStream(
@@ -159,6 +186,7 @@ class Core:
             ended=self._session_ended,
             told=self._vendor.tell,
             crowded=self._give_up,
+            gaps=self._gaps,
         )
         self._logins = Logins(
             host=settings.host,
@@ -182,6 +210,9 @@ class Core:
     def feed_audit(self, data: Buffer) -> None:
         """Take audit records as they were read; a line may be split anywhere."""
         self._audit.feed(data)
+        if self._sessions.evicted_live != self._evicted:
+            self._gaps.sessions_evicted(self._sessions.evicted_live - self._evicted, self._audit.clock_ms)
+            self._evicted = self._sessions.evicted_live
         self._collect()
         self._expire()
 
@@ -190,6 +221,12 @@ class Core:
         self._sshd_fed += memoryview(data).nbytes
         self._line_now_ms = now_us // 1000 if self._now_ms else 0
         self._take_logins(self._logins.feed(data, format, now_us))
+
+    def input_gap(self, stream: Literal["audit", "sshd"], source: str, reason: str, now_ms: int) -> None:
+        """A source could not read all there was; called before what it read after that is fed."""
+        if stream == "audit":
+            self._audit.forget_known()
+        self._gaps.input_gap(stream, source, reason, now_ms)
 
     def tick(self, now_ms: int, *, audit_idle: bool = True, sshd_idle: bool = True) -> None:
         """Let wall time pass, live only; about once a second.
@@ -571,22 +608,47 @@ class Core:
         audit = self._audit
         again = Again(audit.taken - audit.resolved, audit.top_ms, audit.open_events())
         return _encoder.encode(
-            CoreState(rows, identities, pending, self._sshd_clock_ms, self._ends.dump(), again, self._logins.dump())
+            CoreState(
+                rows,
+                identities,
+                pending,
+                self._sshd_clock_ms,
+                self._ends.dump(),
+                again,
+                self._logins.dump(),
+                [SerialRow(*row) for row in audit.dump_serials()],
+                audit.unresolved_bytes,
+                self._sessions.held[0] + audit.inflight,
+            )
         )
 
-    def load(self, state: bytes, audit_base: int, sshd_base: int) -> None:
+    def load(
+        self,
+        state: bytes,
+        audit_base: int,
+        sshd_base: int,
+        *,
+        now_ms: int = 0,
+        rebooted: bool = False,
+        again: bool = True,
+    ) -> None:
         """Go on from a dump(), before any input; the bases are the offsets that the streams go on from.
 
-        ``state`` b"" starts anew at these offsets. Errors: StateError for a state that cannot be read.
+        ``state`` b"" starts anew at these offsets. ``rebooted``: it is of another boot: of sessions nothing holds any
+        more, and serials start again somewhere. ``again``: audit input that was not resolved comes again; else what was
+        read of it is told as missing. ``now_ms``: the wall clock. Errors: StateError for a state that cannot be read.
         """
-        self._audit.rebase(audit_base)
         self._sshd_base = sshd_base
         if not state:
+            self._audit.rebase(audit_base)
             return
         try:
             saved = msgspec.json.decode(state, type=CoreState)
         except msgspec.MsgspecError as error:
             raise StateError(f"the saved sessions cannot be read: {error}") from error
+        self._load_serials(saved, audit_base, now_ms, rebooted, again)
+        if rebooted:
+            return
         nobodys = [row.ses for row in saved.sessions if row.state >= STATE_BOUND and row.slot not in saved.identities]
         if nobodys:
             raise StateError(f"the saved sessions cannot be read: {len(nobodys)} have no identity, {nobodys[0]} is one")
@@ -598,7 +660,8 @@ class Core:
             if not row.ended and row.slot in saved.identities:
                 self._ends.login(row.pid, saved.identities[row.slot][0])
         self._ends.load(saved.ends)
-        self._audit.read_again(saved.again.open, audit_base + saved.again.bytes, saved.again.clock_ms)
+        if again:
+            self._audit.read_again(saved.again.open, audit_base + saved.again.bytes, saved.again.clock_ms)
         self._sshd_clock_ms = saved.sshd_clock_ms
         self._logins.load(saved.logins)
         for login in saved.pending:
@@ -609,6 +672,16 @@ class Core:
         """What sshd wrote that no row knows, for the log, at a limited rate. ``now_ms``: any monotonic clock."""
         return self._logins.samples(now_ms)
 
+    def _load_serials(self, saved: CoreState, audit_base: int, now_ms: int, rebooted: bool, again: bool) -> None:
+        """Which serials came, and what is not told twice. Errors: StateError."""
+        self._audit.rebase(audit_base, saved.unresolved_bytes if again else 0)
+        try:
+            self._audit.serials.load(saved.serials, boot_ms=now_ms if rebooted else 0)
+        except ValueError as error:
+            raise StateError(f"the saved serials cannot be used: {error}") from error
+        if saved.unwritten and not again:
+            self._gaps.killed(saved.unwritten, now_ms)
+
     def counters(self) -> dict[str, int]:
         """Flat counts since the start; names that end in _now are gauges."""
         held_events, held_bytes = self._sessions.held
@@ -616,7 +689,11 @@ class Core:
             {name: getattr(self._audit, name) for name in AUDIT_COUNTERS}
             | {f"sshd_{name}": count for name, count in self._logins.counters().items()}
             | self._counts
+            | self._gaps.counters()
             | {
+                "serials_again": self._audit.serials.again,
+                "serials_doubted": self._audit.serials.doubted,
+                "nodes_evicted": self._audit.serials.nodes_evicted,
                 "sessions_evicted": self._sessions.evicted,
                 "sessions_refused": self._sessions.refused,
                 "args_incomplete": self._builder.args_incomplete,

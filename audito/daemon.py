@@ -174,11 +174,12 @@ class Daemon:
         if state is None:
             return None
         self._positions.update(state.sources)
-        if state.boot_id != self.settings.boot_id:
+        rebooted = state.boot_id != self.settings.boot_id
+        if rebooted:
             log.info("the state is of another boot: sessions start anew, inputs go on where they were")
-            return state
+        again = audit_source(self.config.inputs).kind == "directory"
         try:
-            self.core.load(state.core, 0, 0)
+            self.core.load(state.core, 0, 0, now_ms=wall_ms(), rebooted=rebooted, again=again)
         except (AuditoError, msgspec.MsgspecError, ValueError) as exc:
             self._state_failed(StateError(f"sessions in the state cannot be used, starting anew: {exc}"))
             self.core = self._new_core()
@@ -355,6 +356,7 @@ class Daemon:
         count = 0
         while count < TURN_BYTES_MAX and self._may_read(feed):
             data = feed.read()
+            self._tell_gaps(feed)
             if not data:
                 return
             count += len(data)
@@ -364,6 +366,11 @@ class Daemon:
             else:
                 self.core.feed_sshd(data, feed.source.format, wall_ms() * 1000)
             self._write()
+
+    def _tell_gaps(self, feed: Feed) -> None:
+        """What the source could not read stands before what it read after that."""
+        for reason in feed.take_gaps():
+            self.core.input_gap(feed.stream, feed.name, reason, wall_ms())
 
     def _write(self) -> None:
         self.output.offer(self.core.take())

@@ -232,24 +232,37 @@ class IdentityConflict(Struct, gc=False):
     target: Target | Raw
 
 
-class GapExtra(Struct, gc=False, rename={"from_": "from"}):
-    """``from`` and ``to`` are the first and last missing sequence, ``count`` how many, ``reason`` why."""
+class GapExtra(Struct, gc=False, omit_defaults=True, kw_only=True, rename={"from_": "from"}):
+    """What is missing, and how that is known.
 
-    from_: int
-    to: int
-    count: int
+    ``from_``, ``to``: first and last missing serial of the kernel, where there are such; ``count``: how many events,
+    where that is known (``kernel_lost``: records); ``reason``: one of GAP_REASONS; ``node``: as the record names its
+    host; ``sequence``, ``session``: of the record that says so; ``detail``: what it says, or which input it was.
+    """
+
+    from_: int | UnsetType = UNSET
+    to: int | UnsetType = UNSET
+    count: int | UnsetType = UNSET
     reason: str
+    node: str | UnsetType = UNSET
+    sequence: int | UnsetType = UNSET
+    session: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
 
 
 class GapMetadata(Struct, gc=False):
-    """``auditId`` of a gap is "from-to"."""
+    """``auditId`` of a gap is "from-to"; without these the reason, with the sequence or the time in ms behind it."""
 
     auditId: str
     extra: GapExtra
 
 
 class AuditGap(Struct, gc=False):
-    """Audit events that are known to be missing."""
+    """Audit events are known to be missing, or auditing itself changed so that some may be.
+
+    ``loggedAt``: when a hole was first seen, or when that change was made. ``component``: "auditd", or "sshd" where
+    it is login lines that were not read.
+    """
 
     metadata: GapMetadata
     type: str
@@ -296,3 +309,24 @@ session had been given up.
 
 EVENT_TYPES = ("UserLogin", "UserAction", "UserLogout", "IdentityConflict", "AuditGap")
 """Every value of ``type``, in the order of the documentation; ``--event-types`` takes these."""
+
+GAP_REASONS = (
+    "sequence",
+    "kernel_lost",
+    "auditing_disabled",
+    "auditing_enabled",
+    "rules_deleted",
+    "backlog_changed",
+    "rate_limit_changed",
+    "auditd_started",
+    "auditd_stopped",
+    "auditd_resumed",
+    "record_too_long",
+    "session_evicted",
+    "killed",
+    "file_gone",
+    "file_truncated",
+    "place_lost",
+    "journal_vacuumed",
+)
+"""Every ``reason`` of an AuditGap: the kernel's and auditd's, then our own drops, then those of the sources."""

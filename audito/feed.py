@@ -8,7 +8,7 @@ from typing import Any
 
 from audito.errors import SourceError
 from audito.health import Health
-from audito.sources import Source, Stream
+from audito.sources import GapReason, Source, Stream
 from audito.watch import Complaints, Watch, log
 
 EMPTY_WAKES_MAX = 100
@@ -115,6 +115,10 @@ class Feed:
         else:
             self.ready = False
         return data
+
+    def take_gaps(self) -> list[GapReason]:
+        """What went unread since the last call, a reason each."""
+        return self.source.take_gaps() if self.source is not None else []
 
     def wake(self) -> None:
         """The descriptor turned readable."""

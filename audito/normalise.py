@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from audito._fastparse import FLAG_ENDS, FLAG_SESSION, FLAG_SINGLE
+from audito._fastparse import FLAG_ENDS, FLAG_SESSION, FLAG_SINGLE, FLAG_STATE
 from audito._normalise import Action, ActionBuilder, EventDecoder, Names, Rules, record_fields
 from audito.tables.actions import (
     DIRECTORY_FDS,
@@ -17,6 +17,7 @@ from audito.tables.actions import (
     SOCKETCALLS,
     SYSCALL_ACTIONS,
 )
+from audito.tables.auditing import tells_of_auditing
 from audito.tables.record_types import NAMES, RECORD_TYPES, is_single_record
 from audito.tables.record_types import carries_session as record_carries_session
 from audito.tables.syscalls import syscall_name
@@ -53,7 +54,8 @@ def type_rows() -> tuple[tuple[str, int, int], ...]:
             number,
             FLAG_SESSION * record_carries_session(number)
             | FLAG_SINGLE * is_single_record(number)
-            | FLAG_ENDS * (number in ends),
+            | FLAG_ENDS * (number in ends)
+            | FLAG_STATE * tells_of_auditing(number),
         )
         for name, number in RECORD_TYPES.items()
     )

@@ -827,6 +827,68 @@ def test_u12_a_state_of_another_boot_keeps_positions_and_forgets_sessions(
     assert run.stop() == 0
 
 
+# -- what is missing
+
+
+def gaps(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is said of each AuditGap among the events."""
+    return [event["metadata"]["extra"] for event in events if event["type"] == "AuditGap"]
+
+
+def test_a_hole_is_told_live_and_not_again_after_a_restart(start: Start, files: list[str], home: Path) -> None:
+    log = home / "log.d/audit.log"
+    run = start(*files)
+    run.write("sshd", login_line(100))
+    append(log, opened(7, 100, 1) + command(7, 2) + command(7, 5))
+    run.wait_sequences([2, 5])
+    assert run.stop() == 0
+    append(log, command(7, 6) + command(7, 9))
+    run = start(*files)
+    wait_for(lambda: gaps(run.events()), "the holes")
+    assert run.metric('audito_gaps_total{reason="sequence"}') == 2
+    assert run.metric('audito_gaps_total{reason="kernel_lost"}') == 0
+    assert run.stop() == 0
+    run = start(*files)
+    append(log, command(7, 10))
+    run.wait_sequences([2, 5, 6, 9, 10])
+    assert run.stop() == 0
+    assert gaps(run.events()) == [
+        {"from": 3, "to": 4, "count": 2, "reason": "sequence"},
+        {"from": 7, "to": 8, "count": 2, "reason": "sequence"},
+    ]
+
+
+def test_a_log_that_is_gone_is_a_gap(start: Start, files: list[str], home: Path) -> None:
+    log = home / "log.d/audit.log"
+    append(log, opened(7, 100, 1) + command(7, 2))
+    run = start(*files)
+    wait_for(lambda: run.metric("audito_audit_read_bytes_total") > 0, "it is read")
+    assert run.stop() == 0
+    log.unlink()
+    append(log, command(7, 3, T0 + 60))
+    run = start(*files)
+    wait_for(lambda: gaps(run.events()), "the gap")
+    assert gaps(run.events()) == [{"reason": "file_gone", "detail": "audit-directory"}]
+    assert run.metric('audito_gaps_total{reason="file_gone"}') == 1
+    assert run.stop() == 0
+
+
+def test_what_a_pipe_gave_to_one_that_was_killed_is_a_gap(start: Start, pipes: list[str], home: Path) -> None:
+    """A session that waits for its login line; a pipe gives nothing twice."""
+    run = start(*pipes)
+    run.write("audit", opened(7, 100, 1) + commands(7, 2, 3))
+    wait_for(lambda: run.metric("audito_held_events") == 4, "events are held")
+    time.sleep(daemon.CHECKPOINT_MS / 1000 + 1)
+    run.kill()
+    run = start(*pipes)
+    wait_for(lambda: gaps(run.events()), "the gap")
+    assert gaps(run.events()) == [{"count": 4, "reason": "killed"}]
+    assert run.stop() == 0
+    run = start(*pipes)
+    assert run.stop() == 0
+    assert len(gaps(run.events())) == 1
+
+
 @pytest.mark.parametrize("both", [False, True])
 def test_a_bad_state_file_is_told_and_the_older_one_used(
     start: Start, files: list[str], home: Path, both: bool

@@ -74,6 +74,14 @@ def test_u30_every_counter_is_exported_from_the_start() -> None:
     assert found["process_resident_memory_bytes",] > 0
 
 
+def test_gaps_are_one_family_with_a_label_and_nothing_else_is_in_it() -> None:
+    found = samples(Health(lambda: {"gaps_sequence": 3, "gaps_rules_deleted": 0, "audit_source_gaps": 1}))
+    assert found["audito_gaps_total", "reason", "sequence"] == 3
+    assert found["audito_gaps_total", "reason", "rules_deleted"] == 0
+    assert found["audito_audit_source_gaps_total",] == 1
+    assert len([key for key in found if key[0] == "audito_gaps_total"]) == 2
+
+
 def test_every_counter_has_a_help_text() -> None:
     assert set(Health(dict).counters) == set(health.HELP)
 

@@ -16,11 +16,11 @@ PACKAGE = ROOT / "audito"
 FLOORS = (
     ("errors", "objects", "tables", "text"),
     ("_scan",),
-    ("_sessions",),
+    ("_sessions", "_gaps"),
     ("_fastparse", "_sshd", "events"),
     ("_fields",),
     ("_normalise", "_logins"),
-    ("normalise", "logins", "ends", "checkpoint", "health", "privileges", "auditctl"),
+    ("normalise", "logins", "ends", "gaps", "checkpoint", "health", "privileges", "auditctl"),
     ("vendor",),
     ("core",),
     ("sources", "sinks"),
@@ -45,8 +45,8 @@ MEMBER_LISTS = ("__init__", "all")
 # Sources know bytes and files and never events; sinks see bytes only.
 BYTES_ONLY = ("sources", "sinks")
 EVENT_ROOMS = (
-    "events", "_sessions", "_fastparse", "_fields", "_sshd", "_normalise", "_logins", "normalise", "logins", "ends",
-    "vendor", "core",
+    "events", "_sessions", "_gaps", "_fastparse", "_fields", "_sshd", "_normalise", "_logins", "normalise", "logins", "ends",
+    "gaps", "vendor", "core",
 )  # fmt: skip
 
 # What makes tasks, timers or threads.

@@ -14,6 +14,10 @@ Stream = Literal["audit", "sshd"]
 Format = Literal["audit", "pipe", "syslog", "journal", "journal-json", "auto"]
 """How lines of a stream look: auditd records, ``PID MESSAGE``, syslog, the journal source's own form."""
 
+GapReason = Literal["file_gone", "file_truncated", "place_lost", "journal_vacuumed"]
+"""Why input may have gone unread: a file was removed or rotated away before its end was read, or cut; the place in the
+saved state is of another log, or cannot be read; journald threw the entry away that was read last."""
+
 READ_BYTES_MAX = 1 << 20
 """The most that one :meth:`Source.read` returns: a pipe enlarged to 1 MiB is emptied by one call."""
 
@@ -45,6 +49,9 @@ class Source(Protocol):
 
     def read(self) -> memoryview:
         """The next bytes, at most READ_BYTES_MAX; empty when there are none now. Valid until the next read."""
+
+    def take_gaps(self) -> list[GapReason]:
+        """What went unread since the last call, a reason each; asked before what was read is used."""
 
     def position(self, offset: int) -> dict[str, Any]:
         """Where the byte ``offset`` lies, for the checkpoint: bytes since the restored base."""

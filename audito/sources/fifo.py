@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from audito.errors import SourceError
-from audito.sources import READ_BYTES_MAX, Format, Stream
+from audito.sources import READ_BYTES_MAX, Format, GapReason, Stream
 
 EMPTY = memoryview(b"")
 LF = 10
@@ -87,6 +87,10 @@ class FifoSource:
         if count:
             self._line_open = self._buffer[count - 1] != LF
         return self._view[:count]
+
+    def take_gaps(self) -> list[GapReason]:
+        """As the protocol has it: a pipe does not say what was lost while nobody had it open."""
+        return []
 
     def position(self, offset: int) -> dict[str, Any]:
         return {"stream": offset}

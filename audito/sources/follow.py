@@ -26,7 +26,7 @@ from typing import Any
 import msgspec
 
 from audito.errors import SourceError
-from audito.sources import READ_BYTES_MAX, Format, Stream
+from audito.sources import READ_BYTES_MAX, Format, GapReason, Stream
 from audito.sources.inotify import Watcher
 
 log = logging.getLogger(__name__)
@@ -187,6 +187,7 @@ class Follower:
         self._line_open = False
         self._owes_line_end = False
         self._counts = {"rotations": 0, "truncations": 0, "gaps": 0}
+        self._gaps: list[GapReason] = []
 
     @property
     def gap(self) -> bool:
@@ -264,6 +265,14 @@ class Follower:
             raise self._error(exc) from exc
         return EMPTY
 
+    def take_gaps(self) -> list[GapReason]:
+        gaps, self._gaps = self._gaps, []
+        return gaps
+
+    def _note_gap(self, reason: GapReason) -> None:
+        self._counts["gaps"] += 1
+        self._gaps.append(reason)
+
     def position(self, offset: int) -> dict[str, Any]:
         return msgspec.to_builtins(self._place_of(offset))  # type: ignore[no-any-return]
 
@@ -273,11 +282,11 @@ class Follower:
             place = msgspec.convert(state, Place)
         except msgspec.ValidationError as exc:
             log.warning("%s: the place in the state cannot be read, starting anew: %s", self.name, exc)
-            self._counts["gaps"] += 1
+            self._note_gap("place_lost")
             place = Place(path=str(self._live), stream=0)
         if place.path != str(self._live):
             log.warning("%s: the state is about %s, starting anew", self.name, place.path)
-            self._counts["gaps"] += 1
+            self._note_gap("place_lost")
             place = Place(path=str(self._live), stream=place.stream)
         self._spans.clear()
         self._adopt(place)
@@ -331,7 +340,8 @@ class Follower:
         if file.size() > file.offset:
             return True
         entered = self._enter(newer[0], 0)
-        self._counts["gaps"] += entered and not adjoins
+        if entered and not adjoins:
+            self._note_gap("file_gone")
         return entered
 
     def _cut(self, file: _File, size: int) -> bool:
@@ -339,7 +349,7 @@ class Follower:
         if file.head and size >= len(file.head) and file.intact():
             # Shortened: what a power cut took from its end. What comes next is appended here.
             self._counts["truncations"] += 1
-            self._counts["gaps"] += 1
+            self._note_gap("file_truncated")
             self._go_on(file, size)
             return True
         files = self._snapshot()
@@ -352,7 +362,7 @@ class Follower:
             self._counts["truncations"] += entered
             return entered
         self._counts["truncations"] += 1
-        self._counts["gaps"] += 1
+        self._note_gap("file_truncated")
         log.warning("%s: %s was emptied, and what was not read of it yet is in no other file", self.name, file.path)
         self._leave(file)
         self._go_on(_File(file.path, file.fd, file.dev, file.inode, 0, b""), 0)
@@ -370,9 +380,10 @@ class Follower:
         if place.file is not None:
             found = self._find(files, place.file)
             if found is not None:
-                self._counts["gaps"] += found.size < place.offset
+                if found.size < place.offset:
+                    self._note_gap("file_truncated")
                 return self._enter(found, min(place.offset, found.size), same_text=True)
-            self._counts["gaps"] += 1
+            self._note_gap("file_gone")
             log.warning("%s: the file that was read last is gone, going on with the oldest unread one", self.name)
             self._place = msgspec.structs.replace(place, file=None, offset=0)
         rest = files[self._after_done(files) :]

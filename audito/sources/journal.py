@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from audito.errors import SourceError
-from audito.sources import READ_BYTES_MAX, Format, Stream
+from audito.sources import READ_BYTES_MAX, Format, GapReason, Stream
 from audito.tables.programs import EXECUTABLES, TAGS
 
 log = logging.getLogger(__name__)
@@ -178,6 +178,7 @@ class JournalSource:
         self._place = Place(stream=0)
         self._given = 0
         self._counts = {"entries": 0, "untrusted": 0, "damaged": 0, "gaps": 0}
+        self._gaps: list[GapReason] = []
 
     @property
     def gap(self) -> bool:
@@ -241,6 +242,14 @@ class JournalSource:
             # What was read is given; the next read meets the error again.
         return self._view[:size]
 
+    def take_gaps(self) -> list[GapReason]:
+        gaps, self._gaps = self._gaps, []
+        return gaps
+
+    def _note_gap(self, reason: GapReason) -> None:
+        self._counts["gaps"] += 1
+        self._gaps.append(reason)
+
     def position(self, offset: int) -> dict[str, Any]:
         return msgspec.to_builtins(self._place_of(offset))  # type: ignore[no-any-return]
 
@@ -250,7 +259,7 @@ class JournalSource:
             self._place = msgspec.convert(state, Place)
         except msgspec.ValidationError as exc:
             log.warning("%s: the place in the state cannot be read, starting anew: %s", self.name, exc)
-            self._counts["gaps"] += 1
+            self._note_gap("place_lost")
             self._place = Place(stream=0)
         self._marks.clear()
         self._given = self._place.stream
@@ -317,7 +326,7 @@ class JournalSource:
             entries.seek_start()
         elif place.cursor:
             if not self._go_on_after(entries, place):
-                self._counts["gaps"] += 1
+                self._note_gap("journal_vacuumed")
                 log.warning("%s: the entry that was read last is gone, going on by time", self.name)
                 entries.seek_time(max(place.since_us, 0))
         elif place.since_us >= 0:

@@ -8,7 +8,7 @@ import stat
 from typing import Any
 
 from audito.errors import SourceError
-from audito.sources import READ_BYTES_MAX, Format, Stream
+from audito.sources import READ_BYTES_MAX, Format, GapReason, Stream
 
 EMPTY = memoryview(b"")
 
@@ -68,6 +68,10 @@ class StdinSource:
             raise SourceError(f"standard input: {exc.strerror or exc}") from exc
         self.ended = count == 0
         return self._view[:count]
+
+    def take_gaps(self) -> list[GapReason]:
+        """As the protocol has it: a descriptor skips nothing."""
+        return []
 
     def position(self, offset: int) -> dict[str, Any]:
         return {"stream": offset}

@@ -216,6 +216,7 @@ def test_gives_all_bytes_once_and_in_order(rig: Rig, source: Source) -> None:
     more = rig.write([b"and more\n"])
     assert read_until(source, len(more)) == more
     assert not source.ended
+    assert source.take_gaps() == []
 
 
 def test_gives_a_memoryview_within_the_limit(rig: Rig, source: Source) -> None:

@@ -321,6 +321,8 @@ def test_rotated_out_of_the_directory_is_a_gap(log: Log, source: DirectorySource
     got += read_all(source)
     # What was still open is read to its end; of the rest, what the directory still has.
     assert got == record(0) + record(1) + record(6) + record(7)
+    assert source.take_gaps() == ["file_gone"]
+    assert source.take_gaps() == []
     assert source.gap
 
 
@@ -362,6 +364,7 @@ def test_emptied_without_a_copy_is_read_from_its_start_and_counted(log: Log, sou
     os.truncate(log.live, 0)
     log.write(record(3))
     assert got + read_all(source) == record(1) + record(2)[:10] + b"\n" + record(3)
+    assert source.take_gaps() == ["file_truncated"]
     assert source.counters() == {"rotations": 0, "truncations": 1, "gaps": 1}
 
 
@@ -373,7 +376,7 @@ def test_a_file_that_lost_its_end_goes_on_where_it_ends(log: Log, source: Direct
     assert read_all(source) == b""
     log.write(record(3))
     assert got + read_all(source) == record(1) + record(2) + record(3)
-    assert source.gap
+    assert source.take_gaps() == ["file_truncated"]
 
 
 def test_a_place_behind_the_end_of_a_file_that_lost_it(log: Log, source: DirectorySource) -> None:
@@ -384,7 +387,7 @@ def test_a_place_behind_the_end_of_a_file_that_lost_it(log: Log, source: Directo
     other.open()
     log.write(record(3))
     assert read_all(other) == record(3)
-    assert other.gap
+    assert other.take_gaps() == ["file_truncated"]
     other.close()
 
 
@@ -426,7 +429,7 @@ def test_f6_rotated_away_while_stopped_goes_on_with_the_oldest_and_is_a_gap(log:
         log.write(record(number))
     other.open()
     assert read_all(other) == record(5) + record(6) + record(7)
-    assert other.gap
+    assert other.take_gaps() == ["file_gone"]
     assert other.counters()["gaps"] == 1
     other.close()
 
@@ -538,7 +541,7 @@ def test_a_place_that_cannot_be_read_starts_anew(log: Log, state: dict[str, obje
     log.write(record(1))
     source = DirectorySource(log.live.parent)
     assert source.restore(state) == 0
-    assert source.gap
+    assert source.take_gaps() == ["place_lost"]
     source.open()
     assert read_all(source) == record(1)
     source.close()
