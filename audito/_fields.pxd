@@ -4,7 +4,7 @@
 # As there: a Span borrows, leaves are noexcept nogil.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from audito._fastparse cimport TYPE_PROCTITLE, TYPE_SYSCALL
 from audito._scan cimport (
@@ -12,14 +12,15 @@ from audito._scan cimport (
 )
 from audito._sessions cimport Record, record_body
 
-cdef extern from "string.h" nogil:
-    void *memmem(const void *haystack, size_t haystack_len, const void *needle, size_t needle_len)
-
 cdef extern from *:
     """
     #define NO_INT INT64_MIN
+    #define LITTLE_ENDIAN_HOST (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+    #define trailing_zeros(word) __builtin_ctzll(word)
     """
     const int64_t NO_INT            # what signed_int() gives where there is no number
+    const bint LITTLE_ENDIAN_HOST
+    int trailing_zeros(uint64_t word) nogil
 
 cdef enum:
     TYPE_USER_LOGIN = 1112
@@ -154,10 +155,36 @@ cdef inline bint same_text(Span a, Span b) noexcept nogil:
     return a.len == b.len and memcmp(a.ptr, b.ptr, <size_t>a.len) == 0
 
 
-cdef inline const uint8_t *after(const uint8_t *p, const uint8_t *end, const char *text, size_t len) noexcept nogil:
-    # Where a field is that stands further on, its name and the blank before it given; p where it is not.
-    cdef const uint8_t *found = <const uint8_t *>memmem(p, <size_t>(end - p), text, len)
-    return p if found is NULL else found
+cdef inline const uint8_t *field_end(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # The first blank or control byte at or after p, or the end. Eight bytes at a time: (word - 0x21…) & ~word has the
+    # high bit set of the first byte below 0x21, and perhaps of some behind it.
+    cdef uint64_t word
+    if LITTLE_ENDIAN_HOST:
+        while end - p >= 8:
+            word = load8(p)
+            word = (word - 0x2121212121212121ULL) & ~word & 0x8080808080808080ULL
+            if word:
+                return p + (trailing_zeros(word) >> 3)
+            p += 8
+    while p < end and p[0] > c' ':
+        p += 1
+    return p
+
+
+cdef inline const uint8_t *further(const uint8_t *p, const uint8_t *end, const char *name, size_t len) noexcept nogil:
+    # Where a field of the kernel's stands, at p or further on, given by the blank before it and its name, together at
+    # most eight bytes; NULL without it. Only blanks are looked at: no value of the kernel's has one in it.
+    cdef uint64_t word = 0
+    cdef uint64_t mask = 0
+    memcpy(&word, name, len)
+    memset(&mask, 0xFF, len)
+    while True:
+        p = field_end(p, end)
+        if end - p < 8:
+            return NULL
+        if load8(p) & mask == word:
+            return p
+        p += 1
 
 
 cdef inline bint is_upper_hex(Span s) noexcept nogil:
@@ -248,24 +275,27 @@ cdef inline Span record_field(Record *record, const char *name, Py_ssize_t len) 
     return span_of(NULL, 0)
 
 
+cdef inline const uint8_t *value_further(const uint8_t *p, const uint8_t *end, const char *name, size_t len,
+                                         Py_ssize_t skip, Span *value) noexcept nogil:
+    # The value of such a field, which begins so many bytes behind its blank, and where it ends; none and p without it.
+    cdef const uint8_t *q = further(p, end, name, len)
+    if q is NULL or end - q < skip:
+        value[0] = span_of(NULL, 0)
+        return p
+    p = field_end(q + skip, end)
+    value[0] = span_of(q + skip, p - q - skip)
+    return p
+
+
 cdef inline void read_path(Record *record, PathFields *path) noexcept nogil:
-    # `item= name= inode= dev= mode= ouid= ogid= rdev= obj= nametype= cap_fp=…`; the kernel leaves out what it lacks.
+    # `item= name= inode= dev= mode= ouid= ogid= rdev= obj= nametype= cap_fp=…`: in this order, whatever a kernel leaves
+    # out or adds.
     cdef Span body = record_body(record)
     cdef const uint8_t *p = body.ptr
     cdef const uint8_t *end = body.ptr + body.len
-    cdef Span key
-    cdef Span value
-    path.name = path.mode = path.nametype = span_of(NULL, 0)
-    while next_field(&p, end, &key, &value):
-        if span_is(key, b"name", 4):
-            path.name = value
-            p = after(p, end, b" mode=", 6)
-        elif span_is(key, b"mode", 4):
-            path.mode = value
-            p = after(p, end, b" nametype=", 10)
-        elif span_is(key, b"nametype", 8):
-            path.nametype = value
-            return                          # what follows are capabilities
+    p = value_further(p, end, b" name=", 6, 6, &path.name)
+    p = value_further(p, end, b" mode=", 6, 6, &path.mode)
+    value_further(p, end, b" nametyp", 8, 10, &path.nametype)
 
 
 cdef inline int64_t signed_int(Span s) noexcept nogil:

@@ -134,6 +134,7 @@ cdef class Reader(EventSink):
 
     cdef int read(self, Event *event) except -1
     cdef bint is_void(self, uint16_t type) except -1
+    cdef void read_cwd(self, Span text) noexcept nogil
     cdef bint is_plain(self) noexcept nogil
     cdef void read_syscall(self, Span text) noexcept nogil
     cdef bint is_login_user(self) noexcept nogil

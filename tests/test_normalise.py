@@ -283,6 +283,13 @@ def test_syscalls_are_named_by_the_arch_that_made_them(arch: str, number: int, a
     assert acted(("SYSCALL", text))["action"] == action
 
 
+@pytest.mark.parametrize("subj", [b"docker-default (enforce)", b"a b c", b"=unconfined", b"?", b"", b"x=y z=w "])
+def test_a_label_with_a_blank_hides_no_field_behind_it(subj: bytes) -> None:
+    text = syscall(59)[1].replace(b"subj=unconfined", b"subj=" + subj)
+    extra = acted(("SYSCALL", text))
+    assert (extra["key"], extra["exe"], extra["pid"]) == ("user-commands", "/usr/bin/prog", 5000)
+
+
 def test_a_command_of_sudo_is_told() -> None:
     message = (
         b'pid=4100 uid=0 auid=1000 ses=7 msg=\'cwd="/home/u" cmd=6361742066 exe="/usr/bin/sudo" terminal=pts/0 '
