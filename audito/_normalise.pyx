@@ -10,6 +10,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from libc.time cimport gmtime_r, time_t, tm
 
 from audito._fastparse cimport TYPE_EXECVE, TYPE_LOGIN, TYPE_PATH, TYPE_PROCTITLE, TYPE_SOCKADDR, TYPE_SYSCALL
+from audito._redact cimport CONTEXT, HARMLESS, SECRET
 from audito._scan cimport (
     digits, ends_text, hex_digit, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of,
     span_starts, unhex, unquoted,
@@ -680,19 +681,31 @@ cdef class Reader(EventSink):
         # none: the same names come again and again.
         cdef object text
         cdef uint32_t i = 0
+        cdef int danger = HARMLESS
         if 0 < len <= WORD_BYTES_MAX:
             i = word_hash(p, len)
             if self.words[i] is not NULL and word_is(<object>self.words[i], p, len):
+                self.danger |= self.word_dangers[i]
                 return <str>self.words[i]
+        if self.finder is not None:
+            danger = self.danger_of(p, len)
+            self.danger |= danger
         if is_simple(p, len) or (self.exact and is_ascii(p, len)):
             text = PyUnicode_New(len, 127)
             memcpy(PyUnicode_DATA(text), p, <size_t>len)
             if 0 < len <= WORD_BYTES_MAX:
+                self.word_dangers[i] = <uint8_t>danger
                 Py_XDECREF(self.words[i])
                 Py_INCREF(text)
                 self.words[i] = <PyObject *>text
             return <str>text
         return lossless(p[:len], self.exact)
+
+    cdef int danger_of(self, const uint8_t *p, Py_ssize_t len) except -1:
+        # One pass, and no more for nearly all texts.
+        if self.finder.own_search is None and not self.finder.needles.has(p, len):
+            return HARMLESS
+        return self.finder.danger(p, len)
 
     # ------------------------------------------------------------------------------ meaning
 
@@ -1015,8 +1028,15 @@ def inet6_text(bytes address, bytes scope):
 
 cdef class ActionBuilder(Reader):
 
-    def __cinit__(self, Rules rules, target, *, bint actions=True, bint logouts=True):
+    def __cinit__(self, Rules rules, target, *, bint actions=True, bint logouts=True, redactor=None, filters=None):
         cdef int i
+        if redactor is not None:
+            self.redactor = redactor
+            self.finder = redactor.finder
+        if filters is not None:
+            self.filters = filters
+            for i in range(FILTER_FIELDS):
+                self.filter_asks[i] = filters.asks[i]
         self.want_actions = actions
         self.want_logouts = logouts
         self.target = target
@@ -1041,16 +1061,28 @@ cdef class ActionBuilder(Reader):
     cdef int take_event(self, Event *event, Session *session) except -1:
         if session.identity is NULL:
             raise RuntimeError(f"the session in slot {event.session} is bound and has no identity")
+        self.danger = HARMLESS
         self.read(event)
         self.mean()
         session.actions += 1
         if self.failed():
             session.failures += 1
-        if self.want_actions:
+        if self.want_actions and (self.filters is None or not self.is_dropped(session)):
             self.write_action(event, session)
         if event.flags & EVENT_ENDS_SESSION and self.want_logouts:
             self.write_logout(event, session)
         return 0
+
+    cdef bint is_dropped(self, Session *session) except -1:
+        # Whether a filter drops the action. What no filter asks for is not made.
+        cdef Meaning m = self.meaning
+        cdef Identity *identity = session.identity
+        cdef bint *asks = self.filter_asks
+        return self.filters.drops(
+            m.action, m.object_type, m.primary, self.exe_text() if asks[0] else None,
+            self.known_text(F_KEY) if asks[1] else None,
+            self.known_text(F_UID) if asks[2] else None, self.known_text(F_ADDED_UID) if asks[2] else None,
+            identity_subjects(identity)[:identity.subjects_len] if asks[3] else None)
 
     cdef int write_action(self, Event *event, Session *session) except -1:
         # A UserAction's line. Most of it is constant, or was when the session got its identity, and is copied; msgspec
@@ -1112,6 +1144,8 @@ cdef class ActionBuilder(Reader):
         # Write a struct's JSON behind what there is. msgspec ends the bytearray where it ends: its memory stays, and
         # making it as long as before costs nothing.
         cdef Py_ssize_t size = len(self.lines)
+        if self.danger & SECRET:
+            self.redactor.redact(struct)
         self.encode_into(struct, self.lines, self.used)
         self.used = <size_t>len(self.lines)
         PyByteArray_Resize(self.lines, max(size, len(self.lines)))
@@ -1136,6 +1170,8 @@ cdef class ActionBuilder(Reader):
             if not whole:
                 incomplete = argc
                 self.args_incomplete += 1
+            if self.danger == CONTEXT and self.finder.holds(args):
+                self.danger |= SECRET
         elif m.action == "executed" and not failed:
             incomplete = -1             # a program was executed and its EXECVE record did not come
             self.args_incomplete += 1

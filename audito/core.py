@@ -19,8 +19,10 @@ from audito import events
 from audito._fastparse import AuditStream
 from audito._sessions import STATE_BOUND, STATE_KERNEL, Sessions
 from audito.errors import StateError
+from audito.filters import Filter, Filters
 from audito.logins import Buffer, LoginRecord, Logins
 from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
+from audito.redact import Redaction, Redactor
 from audito.tables.programs import TAGS
 from audito.tables.record_types import RECORD_TYPES
 
@@ -49,7 +51,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class CoreSettings(Struct, frozen=True, kw_only=True):
-    """What the core has to know of its host. ``join_window_ms``: how long a session waits for its login line."""
+    """What the core has to know of its host. ``join_window_ms``: how long a session waits for its login line.
+
+    ``redaction``: what is hidden in the texts of actions; ``filters``: which actions are written.
+    """
 
     host: str
     machine_id: str
@@ -57,6 +62,8 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     event_types: tuple[str, ...] = events.EVENT_TYPES
     join_window_ms: int = 120_000
     session_count_max: int = 131_072
+    redaction: Redaction = Redaction()
+    filters: tuple[Filter, ...] = ()
 
 
 class PendingLogin(Struct, eq=False):
@@ -116,8 +123,15 @@ class Core:
         self.settings = settings
         self._target = Raw(_encoder.encode(events.Target(settings.host, settings.machine_id)))
         self._types = frozenset(settings.event_types)
+        self._redactor = Redactor(settings.redaction)
+        self._filters = Filters(settings.filters)
         self._builder = ActionBuilder(
-            rules(), self._target, actions="UserAction" in self._types, logouts="UserLogout" in self._types
+            rules(),
+            self._target,
+            actions="UserAction" in self._types,
+            logouts="UserLogout" in self._types,
+            redactor=self._redactor if self._redactor.counts else None,
+            filters=self._filters if settings.filters else None,
         )
         self._sessions = Sessions(settings.session_count_max)
         self._audit = AuditStream(
@@ -484,11 +498,14 @@ class Core:
         return (
             {name: getattr(self._audit, name) for name in AUDIT_COUNTERS}
             | {f"sshd_{name}": count for name, count in self._logins.counters().items()}
+            | {f"filter_hits_{name}": count for name, count in self._filters.hits.items()}
+            | {f"redacted_{name}": count for name, count in self._redactor.counts.items()}
             | self._counts
             | {
                 "sessions_evicted": self._sessions.evicted,
                 "sessions_refused": self._sessions.refused,
                 "args_incomplete": self._builder.args_incomplete,
+                "actions_dropped": self._filters.dropped,
                 "sessions_now": len(self._sessions),
                 "held_events_now": held_events,
                 "held_bytes_now": held_bytes,

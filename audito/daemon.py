@@ -103,7 +103,7 @@ class Daemon:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.settings = core_settings(config.host, config.events)
+        self.settings = core_settings(config.host, config.events, config.rules)
         self.complaints = Complaints()
         self.health = Health(self._read_figures)
         self.rejects: RejectLog | None = None

@@ -98,6 +98,7 @@ class ActionExtra(Struct, gc=False, omit_defaults=True):
     """``metadata.extra`` of an action. ``sequence``: the kernel's serial; ``exit``: the syscall's return value.
 
     ``args_incomplete``: process_args is not all of argv; the kernel's argc, or -1 where it did not come.
+    ``redacted``: what found a secret in one of these texts; each stands as ``[redacted]`` there.
     """
 
     action: str
@@ -113,6 +114,7 @@ class ActionExtra(Struct, gc=False, omit_defaults=True):
     key: str | UnsetType = UNSET
     exit: int | UnsetType = UNSET
     user: EffectiveUser | UnsetType = UNSET
+    redacted: list[str] | UnsetType = UNSET
 
 
 class ActionMetadata(Struct, gc=False):

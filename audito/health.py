@@ -36,6 +36,13 @@ LOGIN_OUTCOMES = {"succeeded": "success", "failed": "failure"}
 LOGIN_PREFIX = "sshd_logins_"
 """A counter ``sshd_logins_<method>_<outcome>`` is a cell of remote_logins_total; another method counts as unknown."""
 
+LABELLED = {
+    "filter_hits_": ("filter_hits", "filter", "Actions that the filter of this name decided."),
+    "redacted_": ("redacted", "pattern", "Secrets that were hidden, by what found them."),
+}
+"""A counter ``<prefix><label>`` is a cell of ``audito_<name>_total{<key>="<label>"}``. The labels are names of the
+configuration and of our tables, never of input."""
+
 HTTP_HEAD_BYTES_MAX = 4096
 """Request line and headers together."""
 
@@ -207,14 +214,22 @@ def _our_series(figures: Mapping[str, int]) -> Iterator[Metric]:
     """``audito_<name>_total`` for a counter, ``audito_<name>`` for what ends in ``_now``."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+    families = {
+        prefix: CounterMetricFamily(f"audito_{name}", text, labels=[key])
+        for prefix, (name, key, text) in LABELLED.items()
+    }
     for name, value in sorted(figures.items()):
         if _is_login_cell(name):
+            continue
+        if prefix := next((prefix for prefix in LABELLED if name.startswith(prefix)), None):
+            families[prefix].add_metric([name.removeprefix(prefix)], value)
             continue
         text = HELP.get(name) or name.replace("_", " ").capitalize() + "."
         if name.endswith("_now"):
             yield GaugeMetricFamily(f"audito_{name.removesuffix('_now')}", text, value=value)
         else:
             yield CounterMetricFamily(f"audito_{name}", text, value=value)
+    yield from families.values()
 
 
 def _readiness(health: Health) -> Metric:

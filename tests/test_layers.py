@@ -16,8 +16,10 @@ PACKAGE = ROOT / "audito"
 FLOORS = (
     ("errors", "tables", "text"),
     ("_scan",),
-    ("_sessions",),
-    ("_fastparse", "_sshd", "events"),
+    ("_sessions", "_needles"),
+    ("_fastparse", "_sshd", "events", "_redact"),
+    ("redact",),
+    ("filters",),
     ("_normalise",),
     ("normalise", "logins", "checkpoint", "health", "privileges"),
     ("core",),
