@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from audito._fastparse cimport EventSink
 from audito._fields cimport F_KNOWN_MAX
+from audito._redact cimport Finder
 from audito._scan cimport Span
 from audito._sessions cimport Event, Record, Session
 
@@ -26,6 +27,7 @@ cdef enum:
     LINES_BYTES_KEPT = 4 << 20      # a greater buffer, of many lines or a huge argv, is given back once it is taken
     TIME_TEXT_BYTES = 24            # 2026-11-23T07:00:00.000Z
     NUMBER_BYTES_MAX = 10           # 4294967295
+    FILTER_FIELDS = 4               # exe, key, uid, subjects: what costs something to find out
 
 cdef enum:                          # Directory: that which no argument names
     AT_CWD = -1
@@ -131,6 +133,9 @@ cdef class Reader(EventSink):
     cdef uint8_t *scratch           # for decoded text
     cdef size_t scratch_size
     cdef PyObject *words[WORDS]     # short texts that were made last, direct mapped; owned
+    cdef uint8_t word_dangers[WORDS]    # of each of them
+    cdef Finder finder              # of secrets; None: nothing is redacted
+    cdef int danger                 # the greatest Danger of this event's texts
 
     cdef int read(self, Event *event) except -1
     cdef bint is_void(self, uint16_t type) except -1
@@ -150,6 +155,7 @@ cdef class Reader(EventSink):
     cdef str known_text(self, int field)
     cdef str value_text(self, Span value, bint encoded)
     cdef str decoded(self, Span hex)
+    cdef int danger_of(self, const uint8_t *p, Py_ssize_t len) except -1
     cdef str plain(self, const uint8_t *p, Py_ssize_t len)
     cdef uint8_t *room(self, size_t size) except NULL
     cdef int mean(self) except -1
@@ -187,11 +193,15 @@ cdef class ActionBuilder(Reader):
     cdef uint64_t second            # the second that second_text shows
     cdef char second_text[80]       # 24 are used; the compiler counts with years of ten digits
     cdef readonly uint64_t args_incomplete
+    cdef object redactor            # hides the secrets of an event that has some; None: nothing is redacted
+    cdef object filters             # decides which actions are written; None: all
+    cdef bint filter_asks[FILTER_FIELDS]    # which of an action's facts a filter asks for
 
+    cdef bint is_dropped(self, Session *session) except -1
     cdef int write_action(self, Event *event, Session *session) except -1
     cdef object extra(self, Event *event, Session *session, bint failed)
     cdef object after_logout(self, Event *event, Session *session)
-    cdef object privilege(self, object args)
+    cdef object privilege(self)
     cdef object named(self, bytes name)
     cdef uint8_t *line_room(self, size_t bytes) except NULL
     cdef int encode(self, object struct) except -1

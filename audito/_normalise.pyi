@@ -7,6 +7,8 @@ from msgspec import Raw
 
 from audito._fastparse import EventSink
 from audito.events import DecodedEvent
+from audito.filters import Filters
+from audito.redact import Redactor
 
 @final
 class Action:
@@ -55,11 +57,23 @@ class Reader(EventSink):
 
 @final
 class ActionBuilder(Reader):
-    """Writes each event as a line of JSON, a UserAction."""
+    """Writes each event as a line of JSON, a UserAction.
+
+    ``redactor``: hides the secrets in what is written, None: nothing is hidden; ``filters``: decide which actions
+    are written, None: all are.
+    """
 
     args_incomplete: int
     """Events whose argv is not all there."""
-    def __init__(self, rules: Rules, target: Raw, *, actions: bool = True) -> None: ...
+    def __init__(
+        self,
+        rules: Rules,
+        target: Raw,
+        *,
+        actions: bool = True,
+        redactor: Redactor | None = None,
+        filters: Filters | None = None,
+    ) -> None: ...
     def want(self, *, actions: bool) -> None:
         """Whether lines are made from the next event on."""
     def take(self) -> bytes:

@@ -19,6 +19,7 @@ from audito._fields cimport (
     is_simple, is_upper_hex, known_field, lower_key, needs_decoding, read_path, record_field, same_key, same_letters,
     same_text, says_nothing, signed_int, stripped, without_mark,
 )
+from audito._redact cimport CONTEXT, HARMLESS, SECRET
 from audito._scan cimport (
     Span, ends_text, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of, span_starts, unhex,
     unquoted, without_tail,
@@ -561,19 +562,31 @@ cdef class Reader(EventSink):
         # none: the same names come again and again.
         cdef object text
         cdef uint32_t i = 0
+        cdef int danger = HARMLESS
         if 0 < len <= WORD_BYTES_MAX:
             i = word_hash(p, len)
             if self.words[i] is not NULL and word_is(<object>self.words[i], p, len):
+                self.danger |= self.word_dangers[i]
                 return <str>self.words[i]
+        if self.finder is not None:
+            danger = self.danger_of(p, len)
+            self.danger |= danger
         if is_simple(p, len) or (self.exact and is_ascii(p, len)):
             text = PyUnicode_New(len, 127)
             memcpy(PyUnicode_DATA(text), p, <size_t>len)
             if 0 < len <= WORD_BYTES_MAX:
+                self.word_dangers[i] = <uint8_t>danger
                 Py_XDECREF(self.words[i])
                 Py_INCREF(text)
                 self.words[i] = <PyObject *>text
             return <str>text
         return lossless(p[:len], self.exact)
+
+    cdef int danger_of(self, const uint8_t *p, Py_ssize_t len) except -1:
+        # One pass, and no more for nearly all texts.
+        if self.finder.own_search is None and not self.finder.needles.has(p, len):
+            return HARMLESS
+        return self.finder.danger(p, len)
 
     # ------------------------------------------------------------------------------ meaning
 
@@ -962,8 +975,15 @@ def record_fields(bytes line):
 
 cdef class ActionBuilder(Reader):
 
-    def __cinit__(self, Rules rules, target, *, bint actions=True):
+    def __cinit__(self, Rules rules, target, *, bint actions=True, redactor=None, filters=None):
         cdef int i
+        if redactor is not None:
+            self.redactor = redactor
+            self.finder = redactor.finder
+        if filters is not None:
+            self.filters = filters
+            for i in range(FILTER_FIELDS):
+                self.filter_asks[i] = filters.asks[i]
         self.want_actions = actions
         self.encode_into = json.Encoder().encode_into
         self.lines = bytearray(LINES_BYTES_START)
@@ -990,6 +1010,7 @@ cdef class ActionBuilder(Reader):
     cdef int take_event(self, Event *event, Session *session) except -1:
         if session.identity is NULL:
             raise RuntimeError(f"the session in slot {event.session} is bound and has no identity")
+        self.danger = HARMLESS
         self.read(event)
         self.mean()
         session.actions += 1
@@ -997,9 +1018,20 @@ cdef class ActionBuilder(Reader):
             session.commands += 1
         if self.failed():
             session.failures += 1
-        if self.want_actions:
+        if self.want_actions and (self.filters is None or not self.is_dropped(session)):
             self.write_action(event, session)
         return 0
+
+    cdef bint is_dropped(self, Session *session) except -1:
+        # Whether a filter drops the action. What no filter asks for is not made.
+        cdef Meaning m = self.meaning
+        cdef Identity *identity = session.identity
+        cdef bint *asks = self.filter_asks
+        return self.filters.drops(
+            m.action, m.object_type, m.primary, self.exe_text() if asks[0] else None,
+            self.known_text(F_KEY) if asks[1] else None,
+            self.known_text(F_UID) if asks[2] else None, self.known_text(F_ADDED_UID) if asks[2] else None,
+            identity_subjects(identity)[:identity.subjects_len] if asks[3] else None)
 
     cdef int write_action(self, Event *event, Session *session) except -1:
         # A UserAction's line. Most of it is constant, or was when the session got its identity, and is copied; msgspec
@@ -1049,6 +1081,8 @@ cdef class ActionBuilder(Reader):
         # Write a struct's JSON behind what there is. msgspec ends the bytearray where it ends: its memory stays, and
         # making it as long as before costs nothing.
         cdef Py_ssize_t size = len(self.lines)
+        if self.danger & SECRET:
+            self.redactor.redact(struct)
         self.encode_into(struct, self.lines, self.used)
         self.used = <size_t>len(self.lines)
         PyByteArray_Resize(self.lines, max(size, len(self.lines)))
@@ -1073,6 +1107,8 @@ cdef class ActionBuilder(Reader):
             if not whole:
                 incomplete = argc
                 self.args_incomplete += 1
+            if self.danger == CONTEXT and self.finder.holds(args):
+                self.danger |= SECRET
         elif m.action == "executed" and not failed:
             incomplete = -1             # a program was executed and its EXECVE record did not come
             self.args_incomplete += 1
@@ -1080,7 +1116,7 @@ cdef class ActionBuilder(Reader):
             m.action, m.how, Object(unset_if_none(m.object_type), unset_if_none(m.primary), unset_if_none(m.secondary)),
             args, incomplete, event.seq, self.number(F_PID), self.number(F_PPID), self.text(F_CWD),
             unset_if_none(self.exe_text()), self.rule_key(), exit_code if exit_code != NO_INT else UNSET, self.user(),
-            self.privilege(args), CORRELATIONS[session.correlation], self.after_logout(event, session))
+            self.privilege(), CORRELATIONS[session.correlation], self.after_logout(event, session))
 
     cdef object after_logout(self, Event *event, Session *session):
         # What was left running when sshd ended the session. sshd's own last messages are none of it.
@@ -1091,8 +1127,8 @@ cdef class ActionBuilder(Reader):
             return UNSET
         return UNSET if span_int(self.facts.known[F_PID]) == session.pid else True
 
-    cdef object privilege(self, object args):
-        # Who becomes somebody else: by a program that does that, its message or its own command line.
+    cdef object privilege(self):
+        # Who becomes somebody else: by a program that does that, or its message. Of an execve process_args says more.
         cdef Facts *f = &self.facts
         cdef object command = UNSET
         cdef object user = UNSET
@@ -1105,11 +1141,9 @@ cdef class ActionBuilder(Reader):
         exe = span_of(exe.ptr + i, exe.len - i)
         if not is_one_of(exe, &self.privileged):
             return UNSET
-        if f.has_argv:
-            command = " ".join(args)
-        elif f.type == TYPE_USER_CMD:
+        if f.type == TYPE_USER_CMD:
             command = self.named(b"cmd")
-        else:
+        elif f.type == TYPE_USER_START:
             user = self.named(b"acct")
         return Privilege(self.plain(exe.ptr, exe.len), command, user)
 

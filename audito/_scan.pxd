@@ -51,6 +51,11 @@ cdef inline bint ends_text(Span s, const char *text, Py_ssize_t len) noexcept no
     return s.len >= len and memcmp(s.ptr + s.len - len, text, <size_t>len) == 0
 
 
+cdef inline uint8_t lower(uint8_t c) noexcept nogil:
+    # An ASCII letter in lower case, any other byte as it is.
+    return <uint8_t>(c | 0x20) if c'A' <= c <= c'Z' else c
+
+
 cdef inline uint32_t span_hash(Span s) noexcept nogil:
     # FNV-1a, never 0: 0 says "none" wherever a hash is kept.
     cdef uint32_t h = 2166136261u

@@ -185,7 +185,7 @@ def _replay(words: list[str]) -> int:
 
     from audito.core import Core
 
-    core = Core(core_settings(replay.host, replay.events), rejects.write_reject if rejects else None)
+    core = Core(core_settings(replay.host, replay.events, replay.rules), rejects.write_reject if rejects else None)
     progress = Progress(sys.stderr, audit.bytes_total + sshd.bytes_total)
     try:
         for count in replay_steps(core, audit, sshd, replay.inputs.sshd_format):
@@ -196,6 +196,7 @@ def _replay(words: list[str]) -> int:
     finally:
         progress.clear()
     _tell_rejected(core.counters(), replay.output.reject_log)
+    _tell_filtered(core.counters(), [rule.name for rule in replay.rules.filters])
     return 0
 
 
@@ -236,6 +237,13 @@ def _tell_rejected(counters: Mapping[str, int], reject_log: str) -> None:
     if count:
         where = f"are in {reject_log}" if reject_log else "can be had with --reject-log FILE"
         _complain(f"lines that are no records: {count}; they {where}", 0)
+
+
+def _tell_filtered(counters: Mapping[str, int], filters: Sequence[str]) -> None:
+    """Say how many actions each filter decided: saved logs are where one tries them."""
+    if filters:
+        hits = ", ".join(f"{name} {counters[f'filter_hits_{name}']}" for name in filters)
+        _complain(f"actions that filters decided: {hits}; dropped: {counters['actions_dropped']}", 0)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {

@@ -22,7 +22,10 @@ from msgspec.structs import fields, replace
 
 from audito.errors import UsageError
 from audito.events import EVENT_TYPES, UNKNOWN
+from audito.filters import FILTERS_MAX, Filter, line_of_table, parse_filter
+from audito.redact import ALL, OwnPattern, Redaction, check_own_patterns, parse_own_names, parse_own_pattern
 from audito.sources import Format
+from audito.tables.secrets import ROW_NAMES
 
 if TYPE_CHECKING:
     from audito.core import CoreSettings
@@ -186,6 +189,15 @@ def parse_event_types(text: str) -> tuple[str, ...]:
     return tuple(name for name in EVENT_TYPES if name in names)
 
 
+def parse_redact_off(text: str) -> tuple[str, ...]:
+    """Names of built-in patterns, with commas between them, or "all". Errors: ValueError."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in (*ROW_NAMES, ALL):
+            raise ValueError(f'"{name}" is no pattern of audito{nearest(name, (*ROW_NAMES, ALL))}')
+    return (ALL,) if ALL in names else tuple(name for name in ROW_NAMES if name in names)
+
+
 def parse_address(text: str) -> str:
     """``HOST:PORT``, ``[IPV6]:PORT`` or ``:PORT`` (all addresses). Errors: ValueError."""
     host, colon, port = text.rpartition(":")
@@ -231,9 +243,9 @@ class Setting(Struct, frozen=True, kw_only=True):
     ``names``: the first is its name, the others are older names or those of the Go daemon; flag, variable and key
     are spelt from them. ``variables``: names of others' environment variables, each weaker than our own.
     ``rivals``: of the settings with the same word here only one can be meant. ``default``: the words for a default
-    that is worked out. ``repeated``: the flag may come again, and may take several values. ``bare``: the value of
-    the flag without one. ``in_file``: can stand in the TOML file. ``live``: SIGHUP can change it; the others need a
-    restart.
+    that is worked out. ``repeated``: the flag may come again, and may take several values; a variable has one a line.
+    ``bare``: the value of the flag without one. ``in_file``: can stand in the TOML file. ``of_table``: gives the words
+    of a TOML table, where a value may be one. ``live``: SIGHUP can change it; the others need a restart.
     """
 
     names: tuple[str, ...]
@@ -247,6 +259,7 @@ class Setting(Struct, frozen=True, kw_only=True):
     bare: str = ""
     in_file: bool = True
     live: bool = False
+    of_table: Callable[[Mapping[str, object]], str] | None = None
 
     @property
     def name(self) -> str:
@@ -376,6 +389,53 @@ class Events(Struct, frozen=True, kw_only=True):
             help="How long the audit session and the login line of one login wait for each other.",
         ),
     ] = 120_000
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """What of a session's actions is written, and what of them is hidden."""
+
+    filters: Annotated[
+        tuple[Filter, ...],
+        Setting(
+            names=("filter",),
+            value="RULE",
+            parse=parse_filter,
+            repeated=True,
+            of_table=line_of_table,
+            default="none, every action is written",
+            help='Write or leave out actions: "drop NAME KEY=GLOB..." or "keep NAME KEY=GLOB..."; the first rule whose'
+            " keys all fit decides. Keys: action, object-type, object, exe, key, uid, logged-as, user-id.",
+        ),
+    ] = ()
+    redact_off: Annotated[
+        tuple[str, ...],
+        Setting(
+            names=("redact-off",),
+            value="LIST",
+            parse=parse_redact_off,
+            default="none, all of them hide secrets",
+            help=f"Switch off these built-in patterns for secrets, or {ALL}: " + ", ".join(ROW_NAMES) + ".",
+        ),
+    ] = ()
+    redact_names: Annotated[
+        tuple[str, ...],
+        Setting(
+            names=("redact-names",),
+            value="LIST",
+            parse=parse_own_names,
+            help="Hide the values of more options, variables and keys with these names.",
+        ),
+    ] = ()
+    redact_patterns: Annotated[
+        tuple[OwnPattern, ...],
+        Setting(
+            names=("redact-pattern",),
+            value="NAME=REGEX",
+            parse=parse_own_pattern,
+            repeated=True,
+            help="Hide what this regular expression (RE2) matches, or its group (?P<secret>...), in any argument.",
+        ),
+    ] = ()
 
 
 class Host(Struct, frozen=True, kw_only=True):
@@ -571,6 +631,7 @@ SSHD_NOTE = (
     + " or ".join(SYSLOG_PATHS)
     + "."
 )
+RULES_NOTE = "Both concern what is done in sessions (UserAction), not logins, logouts, conflicts and gaps."
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -579,6 +640,7 @@ class Config(Struct, frozen=True, kw_only=True):
     inputs: Annotated[Inputs, Heading("Inputs", STANDARD_INPUT_NOTE + SSHD_NOTE)] = Inputs()
     output: Annotated[Output, Heading("Output")] = Output()
     events: Annotated[Events, Heading("Events")] = Events()
+    rules: Annotated[Rules, Heading("Filters and redaction", RULES_NOTE)] = Rules()
     host: Annotated[Host, Heading("Host", "What events say of where they happened.")] = Host()
     state: Annotated[State, Heading("State")] = State()
     http: Annotated[Http, Heading("HTTP")] = Http()
@@ -675,6 +737,7 @@ class Replay(Struct, frozen=True, kw_only=True):
     inputs: Annotated[ReplayInputs, Heading("Inputs", STANDARD_INPUT_NOTE)] = ReplayInputs()
     output: Annotated[ReplayOutput, Heading("Output")] = ReplayOutput()
     events: Annotated[Events, Heading("Events")] = Events()
+    rules: Annotated[Rules, Heading("Filters and redaction", RULES_NOTE)] = Rules()
     host: Annotated[Host, Heading("Host", "What events say of where they happened.")] = Host()
 
 
@@ -803,8 +866,9 @@ def _our_variables(environ: Mapping[str, str], kind: type[Struct], cwd: str) -> 
             continue
         if variable in known:
             setting, name = known[variable]
-            if text:
-                layer.setdefault(setting.name, []).append(Word(text, f"variable {variable}", name, cwd))
+            for line in text.splitlines() if setting.repeated else [text]:
+                if line:
+                    layer.setdefault(setting.name, []).append(Word(line, f"variable {variable}", name, cwd))
         elif not (in_pod and SERVICE_VARIABLE.fullmatch(variable)):
             names = [other.removeprefix(ENVIRONMENT_PREFIX) for other in known]
             near = nearest(variable.removeprefix(ENVIRONMENT_PREFIX).upper(), names, ENVIRONMENT_PREFIX)
@@ -841,10 +905,26 @@ def _file_layer(path: str, kind: type[Struct]) -> Layer:
         name = key.replace("_", "-")
         if name not in known:
             raise UsageError(f"{path}: unknown key {key}{nearest(name, known)}")
-        origin = f"{path}: key {key}"
-        text = _text_of_toml(value, known[name].default, origin)
-        layer.setdefault(known[name].setting.name, []).append(Word(text, origin, name, os.path.dirname(path)))
+        words = layer.setdefault(known[name].setting.name, [])
+        for text, origin in _texts_of_toml(value, known[name], f"{path}: key {key}"):
+            words.append(Word(text, origin, name, os.path.dirname(path)))
     return layer
+
+
+def _texts_of_toml(value: object, row: Row, origin: str) -> Iterator[tuple[str, str]]:
+    """The words of a TOML value with their origins: of a setting that may be repeated each item is one."""
+    if not row.setting.repeated:
+        yield _text_of_toml(value, row.default, origin), origin
+        return
+    for number, item in enumerate(value if isinstance(value, list) else [value], 1):
+        where = f"{origin}, item {number}" if isinstance(value, list) else origin
+        if isinstance(item, dict) and row.setting.of_table is not None:
+            try:
+                yield row.setting.of_table(item), where
+            except ValueError as error:
+                raise UsageError(f"{where}: {error}") from error
+        else:
+            yield _text_of_toml(item, "", where), where
 
 
 def _text_of_toml(value: object, default: object, origin: str) -> str:
@@ -886,7 +966,7 @@ def _value(row: Row, words: list[Word]) -> Any:
         if word.name != last.name and word.text != last.text:
             raise UsageError(f"{word.origin} and {last.origin} are one setting and differ; give one of them")
     if row.setting.repeated:
-        return tuple(_parsed(row.setting, word) for word in words)
+        return tuple(_parsed(row.setting, word) for word in words if word.text)
     return _parsed(row.setting, last) if last.text else row.default
 
 
@@ -954,6 +1034,7 @@ def _load(
         layers.append(_file_layer(path, Config))
     config = _fill(_build(kind, layers), hostname, POD_VARIABLE in environ, exists)
     _refuse_loops(config)
+    _refuse_twins(config.rules)
     return config
 
 
@@ -966,6 +1047,7 @@ def load_replay(
     """
     cwd = os.getcwd() if cwd is None else cwd
     replay = _build(Replay, [_flags_only(argv, Replay, cwd), _variables_of_others(environ, Replay, cwd)])
+    _refuse_twins(replay.rules)
     if not replay.inputs.audit:
         raise UsageError("a replay needs --audit FILE|DIR...")
     if [*replay.inputs.audit, replay.inputs.sshd].count(STANDARD_STREAM) > 1:
@@ -1041,6 +1123,20 @@ def _refuse_loops(config: Config) -> None:
         raise UsageError(f"output {output.path} is auditd's own log, which audito reads; name another file")
 
 
+def _refuse_twins(rules: Rules) -> None:
+    """Two rules of one name would be one series of /metrics; too many of them cost each event. Errors: UsageError."""
+    for what, some in (("filter", rules.filters), ("redact-pattern", rules.redact_patterns)):
+        names = [rule.name for rule in some]
+        if twins := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"{what}: two have the name {twins[0]}")
+    if len(rules.filters) > FILTERS_MAX:
+        raise UsageError(f"filter: {len(rules.filters)} are more than {FILTERS_MAX}")
+    try:
+        check_own_patterns(rules.redact_patterns)
+    except ValueError as error:
+        raise UsageError(f"redact-pattern: {error}") from error
+
+
 class Input(Struct, frozen=True):
     """An input that was decided on. ``path`` is "" for the host's own journal, and "-" for standard input."""
 
@@ -1091,7 +1187,7 @@ def read_id(path: str) -> str:
     return "" if text == "uninitialized" else text  # systemd's own word for a machine id still to come
 
 
-def core_settings(host: Host, events: Events, *, boot_id_path: str = BOOT_ID_PATH) -> CoreSettings:
+def core_settings(host: Host, events: Events, rules: Rules, *, boot_id_path: str = BOOT_ID_PATH) -> CoreSettings:
     """What the core is told. An id that is neither set nor to be read is "unknown"."""
     from audito.core import CoreSettings
 
@@ -1102,4 +1198,6 @@ def core_settings(host: Host, events: Events, *, boot_id_path: str = BOOT_ID_PAT
         event_types=events.types,
         join_window_ms=events.join_window_ms,
         syslog_time_zone=host.syslog_time_zone,
+        redaction=Redaction(off=rules.redact_off, names=rules.redact_names, patterns=rules.redact_patterns),
+        filters=rules.filters,
     )

@@ -21,9 +21,11 @@ from audito._logins import event_id
 from audito._sessions import STATE_BOUND, STATE_KERNEL, Sessions
 from audito.ends import Ended, Ends, EndsState, Reason, Unopened
 from audito.errors import StateError
+from audito.filters import Filter, Filters
 from audito.gaps import Gaps
 from audito.logins import Buffer, LoginRecord, Logins, LoginsState, time_zone
 from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
+from audito.redact import Redaction, Redactor
 from audito.tables.programs import TAGS
 from audito.tables.record_types import RECORD_TYPES
 from audito.vendor import Told, Vendor
@@ -57,6 +59,7 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     """What the core has to know of its host. ``join_window_ms``: how long a session waits for its login line.
 
     ``syslog_time_zone``: IANA name of the zone of times that say none (RFC 3164); "" is the host's own.
+    ``redaction``: what is hidden in the texts of actions; ``filters``: which actions are written.
     """
 
     host: str
@@ -66,6 +69,8 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     join_window_ms: int = 120_000
     session_count_max: int = 131_072
     syslog_time_zone: str = ""
+    redaction: Redaction = Redaction()
+    filters: tuple[Filter, ...] = ()
 
 
 class PendingLogin(Struct, eq=False):
@@ -170,7 +175,15 @@ class Core:
         self.settings = settings
         self._target = Raw(_encoder.encode(events.Target(settings.host, settings.machine_id)))
         self._types = frozenset(settings.event_types)
-        self._builder = ActionBuilder(rules(), self._target, actions="UserAction" in self._types)
+        self._redactor = Redactor(settings.redaction)
+        self._filters = Filters(settings.filters)
+        self._builder = ActionBuilder(
+            rules(),
+            self._target,
+            actions="UserAction" in self._types,
+            redactor=self._redactor if self._redactor.counts else None,
+            filters=self._filters if settings.filters else None,
+        )
         self._gaps = Gaps(self._write, self._target)
         self._sessions = Sessions(settings.session_count_max)
         self._evicted = 0
@@ -688,6 +701,8 @@ class Core:
         return (
             {name: getattr(self._audit, name) for name in AUDIT_COUNTERS}
             | {f"sshd_{name}": count for name, count in self._logins.counters().items()}
+            | {f"filter_hits_{name}": count for name, count in self._filters.hits.items()}
+            | {f"redacted_{name}": count for name, count in self._redactor.counts.items()}
             | self._counts
             | self._gaps.counters()
             | {
@@ -697,6 +712,7 @@ class Core:
                 "sessions_evicted": self._sessions.evicted,
                 "sessions_refused": self._sessions.refused,
                 "args_incomplete": self._builder.args_incomplete,
+                "actions_dropped": self._filters.dropped,
                 "sessions_now": len(self._sessions),
                 "held_events_now": held_events,
                 "held_bytes_now": held_bytes,

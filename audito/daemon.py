@@ -112,7 +112,7 @@ class Daemon:
         self._refused = ""  # why the last configuration was not taken up
         self.service = service
         self._tick_s = min(TICK_MS, service.beat_ms or TICK_MS) / 1000
-        self.settings = core_settings(config.host, config.events)
+        self.settings = core_settings(config.host, config.events, config.rules)
         self.complaints = Complaints()
         self.health = Health(self._read_figures)
         self.rejects = self._new_rejects()

@@ -104,7 +104,7 @@ class EffectiveUser(Struct, gc=False, omit_defaults=True):
 
 
 class Privilege(Struct, gc=False, omit_defaults=True):
-    """Somebody became another user. ``by``: sudo, su, …; ``command``: what he had run, words parted by blanks."""
+    """Somebody became another user. ``by``: sudo, su, …; ``command``: as sudo said it; else process_args has it."""
 
     by: str
     command: str | UnsetType = UNSET
@@ -116,6 +116,7 @@ class ActionExtra(Struct, gc=False, omit_defaults=True):
 
     ``args_incomplete``: process_args is not all of argv; the kernel's argc, or -1 where it did not come.
     ``correlation``: one of CORRELATIONS. ``afterLogout``: sshd had ended the session; it was left running.
+    ``redacted``: what found a secret in one of these texts; each stands as ``[redacted]`` there.
     """
 
     action: str
@@ -134,6 +135,7 @@ class ActionExtra(Struct, gc=False, omit_defaults=True):
     privilege: Privilege | UnsetType = UNSET
     correlation: str | UnsetType = UNSET
     afterLogout: bool | UnsetType = UNSET
+    redacted: list[str] | UnsetType = UNSET
 
 
 class ActionMetadata(Struct, gc=False):

@@ -36,8 +36,15 @@ LOGIN_OUTCOMES = {"succeeded": "success", "failed": "failure"}
 LOGIN_PREFIX = "sshd_logins_"
 """A counter ``sshd_logins_<method>_<outcome>`` is a cell of remote_logins_total; another method counts as unknown."""
 
-GAP_PREFIX = "gaps_"
-"""A counter ``gaps_<reason>`` is a cell of audito_gaps_total; the reasons are those of the events (events.py)."""
+GAPS_HELP = "What is known to be missing, and changes of auditing itself: one for each AuditGap event, written or not."
+
+LABELLED = {
+    "gaps_": ("gaps", "reason", GAPS_HELP),
+    "filter_hits_": ("filter_hits", "filter", "Actions that the filter of this name decided."),
+    "redacted_": ("redacted", "pattern", "Secrets that were hidden, by what found them."),
+}
+"""A counter ``<prefix><label>`` is a cell of ``audito_<name>_total{<key>="<label>"}``. The labels are names of the
+configuration and of our tables, never of input."""
 
 HTTP_HEAD_BYTES_MAX = 4096
 """Request line and headers together."""
@@ -72,9 +79,6 @@ CORE_HELP = {
     "sshd_unmatched_lines": "Lines of sshd that no row of audito's table knows; the log shows samples.",
 }
 """The same for the core's own."""
-
-
-GAPS_HELP = "What is known to be missing, and changes of auditing itself: one for each AuditGap event, written or not."
 
 
 class Health:
@@ -220,19 +224,22 @@ def _our_series(figures: Mapping[str, int]) -> Iterator[Metric]:
     """``audito_<name>_total`` for a counter, ``audito_<name>`` for what ends in ``_now``."""
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
-    gaps = CounterMetricFamily("audito_gaps", GAPS_HELP, labels=["reason"])
+    families = {
+        prefix: CounterMetricFamily(f"audito_{name}", text, labels=[key])
+        for prefix, (name, key, text) in LABELLED.items()
+    }
     for name, value in sorted(figures.items()):
         if _is_login_cell(name):
             continue
-        if name.startswith(GAP_PREFIX):
-            gaps.add_metric([name.removeprefix(GAP_PREFIX)], value)
+        if prefix := next((prefix for prefix in LABELLED if name.startswith(prefix)), None):
+            families[prefix].add_metric([name.removeprefix(prefix)], value)
             continue
         text = HELP.get(name) or CORE_HELP.get(name) or name.replace("_", " ").capitalize() + "."
         if name.endswith("_now"):
             yield GaugeMetricFamily(f"audito_{name.removesuffix('_now')}", text, value=value)
         else:
             yield CounterMetricFamily(f"audito_{name}", text, value=value)
-    yield gaps
+    yield from families.values()
 
 
 def _readiness(health: Health) -> Metric:

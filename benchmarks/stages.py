@@ -30,6 +30,7 @@ from audito._sessions import Sessions
 from audito.core import Core, CoreSettings
 from audito.logins import LoginRecord, Logins
 from audito.normalise import ActionBuilder, rules, type_rows
+from audito.redact import Redaction, Redactor
 from benchmarks import workload
 from benchmarks.measure import median, require, table
 
@@ -231,7 +232,7 @@ def make_normalise(size: int) -> Job:
     chunks = chunks_of(data)
 
     def start() -> Run:
-        builder = ActionBuilder(rules(), TARGET)
+        builder = ActionBuilder(rules(), TARGET, redactor=Redactor(Redaction()))
         sessions = Sessions(1 << 16)
 
         def opened(slot: int) -> None:

@@ -319,6 +319,31 @@ def test_replay_of_times_without_a_zone_gives_the_same_bytes_on_any_host(tmp_pat
     assert times == [event["loggedAt"][:19] for event in known if event["type"] == "UserLogin"]
 
 
+def test_replay_filters_and_says_what_filters_did() -> None:
+    every = events_of(replayed("--sshd", str(SYSLOG)))
+    words = ["--sshd", str(SYSLOG), "--filter", "drop executed action=executed", "drop never exe=/nothing"]
+    done = audito(*REPLAY, *words)
+    kept = [event for event in every if event["metadata"].get("extra", {}).get("action") != "executed"]
+    assert events_of(done.stdout) == kept
+    count = len(every) - len(kept)
+    assert count > 0
+    assert complaint(done) == f"actions that filters decided: executed {count}, never 0; dropped: {count}"
+
+
+def test_replay_redacts(tmp_path: Path) -> None:
+    log = AUDIT.read_bytes()
+    secret = re.sub(rb'argc=\d+ a0="uname" a1="[^"]*"', b'argc=2 a0="uname" a1="--password=hunter2"', log)
+    assert secret != log
+    path = tmp_path / "audit.log"
+    path.write_bytes(secret)
+    words = ("replay", "--audit", str(path), "--sshd", str(SYSLOG))
+    lines = audito(*words).stdout
+    assert b"hunter2" not in lines
+    assert b'"--password=[redacted]"' in lines and b'"redacted":["password"]' in lines
+    assert b'"--password=hunter2"' in audito(*words, "--redact-off", "all").stdout
+    assert b'"--password=hunter2"' in audito(*words, "--redact-off", "url,password").stdout
+
+
 def test_replay_of_rotated_files_is_that_of_one_log(tmp_path: Path) -> None:
     data = AUDIT.read_bytes()
     cuts = [0, len(data) // 3, 2 * len(data) // 3, len(data)]

@@ -25,6 +25,7 @@ from audito.config import (
     Inputs,
     LogLevel,
     Replay,
+    Rules,
     SshdFormat,
     audit_source,
     core_settings,
@@ -43,6 +44,8 @@ from audito.config import (
 from audito.core import CoreSettings
 from audito.errors import UsageError
 from audito.events import EVENT_TYPES
+from audito.filters import Filter
+from audito.redact import OwnPattern, Redaction
 
 ROOT = Path(__file__).parent.parent
 CWD = "/here"
@@ -85,6 +88,10 @@ CASES: tuple[tuple[str, tuple[str, ...], str, Any, Any], ...] = (
     ("output.reject_log", ("reject-log",), "rej", "/here/rej", ""),
     ("events.types", ("event-types",), "UserAction, UserLogin", ("UserLogin", "UserAction"), EVENT_TYPES),
     ("events.join_window_ms", ("join-window",), "1m30s", 90_000, 120_000),
+    ("rules.filters", ("filter",), "drop n exe=/a", (Filter("n", True, (("exe", ("/a",)),)),), ()),
+    ("rules.redact_off", ("redact-off",), "url, mysql", ("mysql", "url"), ()),
+    ("rules.redact_names", ("redact-names",), "pin, Badge-No", ("pin", "badge-no"), ()),
+    ("rules.redact_patterns", ("redact-pattern",), "emp=E[0-9]+", (OwnPattern("emp", "E[0-9]+"),), ()),
     ("host.name", ("host",), "blam", "blam", "box"),
     ("host.machine_id", ("machine-id",), "deadbeef", "deadbeef", ""),
     ("host.machine_id_path", ("machine-id-path",), "id", "/here/id", "/etc/machine-id"),
@@ -203,6 +210,90 @@ def test_flag_names_another_file_than_the_variable(tmp_path: Path) -> None:
     file.write_text('user = "file"\n', encoding="utf-8")
     config = of("--config", str(file), environ={"AUDITO_CONFIG": "/nowhere"})
     assert config.daemon.user == "file"
+
+
+RULES_FILE = """
+redact-off = ["url", "all"]
+redact-names = ["pin", "otp"]
+redact-pattern = ["emp=E[0-9]{2,3}", 'path=/srv/(?P<secret>[^,]+)']
+
+[[filter]]
+name = "monitoring"
+do = "drop"
+user-id = "nagios@*"
+exe = ["/usr/lib/nagios/*", "/bin/a b"]
+
+[[filter]]
+name = "root"
+do = "keep"
+uid = "0"
+"""
+
+
+def test_rules_in_a_file_are_tables_or_lines(tmp_path: Path) -> None:
+    file = tmp_path / "audito.toml"
+    file.write_text(RULES_FILE, encoding="utf-8")
+    rules = of("--config", str(file)).rules
+    assert rules.filters == (
+        Filter("monitoring", True, (("user-id", ("nagios@*",)), ("exe", ("/usr/lib/nagios/*", "/bin/a b")))),
+        Filter("root", False, (("uid", ("0",)),)),
+    )
+    assert rules.redact_off == ("all",)
+    assert rules.redact_names == ("pin", "otp")
+    assert rules.redact_patterns == (OwnPattern("emp", "E[0-9]{2,3}"), OwnPattern("path", "/srv/(?P<secret>[^,]+)"))
+    file.write_text(
+        'filter = ["drop monitoring user-id=nagios@* exe=/usr/lib/nagios/* \'exe=/bin/a b\'", "keep root uid=0"]'
+    )
+    assert of("--config", str(file)).rules.filters == rules.filters
+
+
+def test_rules_in_a_variable_stand_one_a_line() -> None:
+    rules = of(environ={"AUDITO_FILTER": "drop a exe=x\n\nkeep b uid=0\n", "AUDITO_REDACT_PATTERN": "a=b"}).rules
+    assert [rule.name for rule in rules.filters] == ["a", "b"]
+    assert rules.redact_patterns == (OwnPattern("a", "b"),)
+
+
+def test_rules_on_the_command_line_stand_one_a_flag() -> None:
+    argv = ["--filter", "drop a exe=x", "keep b uid=0", "--filter=drop c key=k", "--metrics"]
+    assert [rule.name for rule in of(*argv).rules.filters] == ["a", "b", "c"]
+    assert of("--filter", "", environ={"AUDITO_FILTER": "drop a exe=x"}).rules.filters == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("filter = 7", "{file}: key filter: int 7 will not do; it takes a string"),
+        ('[[filter]]\ndo = "drop"', "{file}: key filter, item 1: it has no name"),
+        ('filter = ["drop a exe=x", "drop b"]', "{file}: key filter, item 2: filter b: it asks for nothing"),
+        ('[[filter]]\nname = "a"\ndo = "dorp"', '{file}: key filter, item 1: filter a: key do: it is "drop" or "keep"'),
+        ('[[filter]]\nname = "a"\ndo = "drop"\nexec = "x"', 'item 1: filter a: unknown key "exec"; did you mean exe?'),
+        (
+            '[[filter]]\nname = "a"\ndo = "drop"\nexe = 3',
+            "item 1: filter a: key exe: it takes a string or a list of strings",
+        ),
+        ('[[filter]]\nname = "A b"\ndo = "drop"\nexe = "x"', 'item 1: filter "A b": a name begins with a-z'),
+        ('filter = ["drop a exe=x", "keep a uid=0"]', "filter: two have the name a"),
+        ('redact-pattern = ["a=("]', "{file}: key redact-pattern, item 1: pattern a: missing )"),
+        ('redact-pattern = ["a=b", "a=c"]', "redact-pattern: two have the name a"),
+        (
+            'redact-pattern = [{name = "a"}]',
+            "key redact-pattern, item 1: dict {{'name': 'a'}} will not do; it takes a string",
+        ),
+        ('redact-off = ["mysq"]', '{file}: key redact-off: "mysq" is no pattern of audito; did you mean mysql?'),
+        ('redact-names = ["a"]', '{file}: key redact-names: "a" is no name'),
+    ],
+)
+def test_rules_that_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "audito.toml"
+    file.write_text(text, encoding="utf-8")
+    assert message.format(file=file) in refusal("--config", str(file))
+
+
+def test_rules_are_bounded() -> None:
+    assert refusal(*(f"--filter=drop n{n} exe=x" for n in range(65))) == "filter: 65 are more than 64"
+    assert refusal(*(f"--redact-pattern=n{n}=x" for n in range(65))) == "redact-pattern: 65 are more than 64"
+    nine = [f"--redact-pattern=n{n}=[a-z]{{1,99}}x[0-9]{{99}}" for n in range(9)]
+    assert re.fullmatch("redact-pattern: the programs of all have [0-9]+ steps, more than 2000", refusal(*nine))
 
 
 def test_last_of_one_flag_wins() -> None:
@@ -673,27 +764,38 @@ def test_core_is_told(tmp_path: Path) -> None:
     boot.write_bytes(UUID.encode() + b"\n")
     words = ["--machine-id-path", str(machine), "--event-types", "UserLogin", "--join-window", "5s"]
     words += ["--syslog-time-zone", "UTC"]
+    words += ["--filter", "drop a exe=x", "--redact-off", "url", "--redact-names", "pin", "--redact-pattern", "p=q"]
     config = of(*words)
-    settings = core_settings(config.host, config.events, boot_id_path=str(boot))
+    settings = core_settings(config.host, config.events, config.rules, boot_id_path=str(boot))
     wanted = CoreSettings(
-        host="box", machine_id="deadbeef", boot_id=UUID, event_types=("UserLogin",), join_window_ms=5_000,
+        host="box",
+        machine_id="deadbeef",
+        boot_id=UUID,
+        event_types=("UserLogin",),
+        join_window_ms=5_000,
         syslog_time_zone="UTC",
-    )  # fmt: skip
+        redaction=Redaction(off=("url",), names=("pin",), patterns=(OwnPattern("p", "q"),)),
+        filters=(Filter("a", True, (("exe", ("x",)),)),),
+    )
     assert settings == wanted
     config = of(*words, "--machine-id", "cafe", "-boot-id", NO_BOOT_ID)
-    settings = core_settings(config.host, config.events, boot_id_path=str(boot))
+    settings = core_settings(config.host, config.events, config.rules, boot_id_path=str(boot))
     assert (settings.machine_id, settings.boot_id) == ("cafe", NO_BOOT_ID)
 
 
 def test_core_is_told_where_there_are_no_ids(tmp_path: Path) -> None:
     config = of("--machine-id-path", str(tmp_path / "none"))
-    settings = core_settings(config.host, config.events, boot_id_path=str(tmp_path / "none"))
+    settings = core_settings(config.host, config.events, config.rules, boot_id_path=str(tmp_path / "none"))
     assert (settings.machine_id, settings.boot_id) == ("unknown", "unknown")
 
 
 def test_the_core_has_the_defaults_of_the_settings() -> None:
     core = CoreSettings(host="", machine_id="", boot_id="")
     assert (core.event_types, core.join_window_ms) == (Events().types, Events().join_window_ms)
+    assert core.filters == Rules().filters
+    assert core.redaction == Redaction(
+        off=Rules().redact_off, names=Rules().redact_names, patterns=Rules().redact_patterns
+    )
 
 
 # The settings of a replay.
@@ -727,8 +829,9 @@ def test_replay_takes_many_audit_logs(argv: list[str], audit: tuple[str, ...]) -
 
 def test_replay_settings() -> None:
     argv = "--audit /a --sshd - --sshd-format journal-json --output out --reject-log r --host h --machine-id m"
-    argv += f" --machine-id-path i --boot-id {UUID} --event-types UserLogin --join-window 1s --syslog-time-zone UTC"
-    replay = replay_of(*argv.split())
+    argv += f" --machine-id-path i --boot-id {UUID} --event-types UserLogin --join-window 1s --syslog-time-zone UTC --redact-off all"
+    replay = replay_of(*argv.split(), "--filter", "keep a uid=0")
+    assert replay.rules == Rules(filters=(Filter("a", False, (("uid", ("0",)),)),), redact_off=("all",))
     assert (replay.inputs.sshd, replay.inputs.sshd_format) == ("-", "journal-json")
     assert (replay.output.path, replay.output.reject_log) == ("/here/out", "/here/r")
     assert (replay.events.types, replay.events.join_window_ms) == (("UserLogin",), 1_000)

@@ -101,6 +101,16 @@ def test_u30_what_is_counted_is_exported() -> None:
     assert samples(subject)["audito_records_total",] == 8
 
 
+def test_filters_and_patterns_are_labels() -> None:
+    subject = Health(lambda: {"filter_hits_nagios": 3, "filter_hits_all-else": 0, "redacted_mysql": 2, "filtered": 1})
+    found = samples(subject)
+    assert found["audito_filter_hits_total", "filter", "nagios"] == 3
+    assert found["audito_filter_hits_total", "filter", "all-else"] == 0
+    assert found["audito_redacted_total", "pattern", "mysql"] == 2
+    assert found["audito_filtered_total",] == 1
+    assert not [key for key in found if key[0].startswith(("audito_filter_hits_nagios", "audito_redacted_mysql"))]
+
+
 def test_logins_have_the_labels_of_the_go_daemon() -> None:
     subject = Health(
         lambda: {

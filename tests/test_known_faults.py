@@ -316,7 +316,7 @@ def test_u17_every_example_through_the_daemons_pipe(start: Start, pipes: list[st
         for event in run.events()
     ]
     assert got == [told for told in meant if told[1] != "note"]
-    assert run.metric("audito_sshd_unmatched_total") == 0
+    assert run.metric("audito_sshd_unmatched_lines_total") == 0
     assert run.stop() == 0
 
 

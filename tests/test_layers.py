@@ -16,8 +16,10 @@ PACKAGE = ROOT / "audito"
 FLOORS = (
     ("errors", "objects", "tables", "text"),
     ("_scan",),
-    ("_sessions", "_gaps"),
-    ("_fastparse", "_sshd", "events"),
+    ("_sessions", "_gaps", "_needles"),
+    ("_fastparse", "_sshd", "events", "_redact"),
+    ("redact",),
+    ("filters",),
     ("_fields",),
     ("_normalise", "_logins"),
     ("normalise", "logins", "ends", "gaps", "checkpoint", "health", "privileges", "auditctl"),

@@ -33,7 +33,8 @@ def test_sudo_is_noted_with_its_command() -> None:
     core.feed_audit(log.execve(b"id", b"-u", ses=7, pid=4101, exe="/usr/bin/id", uid=0))
     said, typed, ran = extras(core)
     assert said["privilege"] == {"by": "sudo", "command": "id -u"}
-    assert typed["privilege"] == {"by": "sudo", "command": "sudo id -u"}
+    assert typed["privilege"] == {"by": "sudo"}
+    assert typed["process_args"] == ["sudo", "id", "-u"]
     assert "privilege" not in ran
     assert ran["user"] == {"uid": "root", "euid": "root"}
 

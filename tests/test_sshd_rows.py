@@ -107,5 +107,5 @@ def test_every_example_through_the_pipe_of_a_running_daemon(start: Start, pipes:
     wait_for(lambda: len(run.events()) >= len(wanted), "all events")
     found = {event["subjects"]["pid"]: told(event) for event in run.events()}
     assert found == wanted
-    assert run.metric("audito_sshd_unmatched_total") == 0
+    assert run.metric("audito_sshd_unmatched_lines_total") == 0
     assert run.stop() == 0
