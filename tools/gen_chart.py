@@ -50,6 +50,11 @@ GRAMMAR: dict[Any, dict[str, Any]] = {
     config.parse_path: {"type": ["string", "null"], "pattern": "^(|-|/.*)$"},
     config.parse_boot_id: {"type": ["string", "null"]},
     config.parse_text: {"type": ["string", "null"]},
+    config.parse_time_zone: {"type": ["string", "null"]},
+    config.parse_filter: {"type": ["array", "string", "null"], "items": {"type": "string"}},
+    config.parse_own_pattern: {"type": ["array", "string", "null"], "items": {"type": "string"}},
+    config.parse_redact_off: {"type": ["array", "string", "null"], "items": {"type": "string"}},
+    config.parse_own_names: {"type": ["array", "string", "null"], "items": {"type": "string"}},
 }
 """A setting's grammar → its JSON Schema. Paths are absolute: a pod has no directory that they could start at."""
 

@@ -56,6 +56,11 @@ UNUSUAL: dict[str, Any] = {
     "log-level": "debug",
     "user": "65532",
     "config": "/etc/audito/audito.toml",
+    "syslog-time-zone": "Europe/Berlin",
+    "filter": ["drop noise exe=/usr/bin/true", "keep rest"],
+    "redact-off": ["url"],
+    "redact-names": ["pin"],
+    "redact-pattern": ["digits=[0-9]{16}"],
 }
 SSHD_INPUTS = ("sshd-pipe-path", "sshd-log-path", "journal-dir")
 """Of these the daemon takes one."""

@@ -52,7 +52,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- /* Helm reads a number as a float, which prints 1000000 as 1e+06. */}}
 {{- $text := kindIs "float64" $value | ternary (printf "%.0f" $value) (toString $value) }}
 {{- if kindIs "slice" $value }}{{ $text = join "," $value }}{{ end }}
-{{- if not (or (kindIs "invalid" $value) (eq $text "")) }}
+{{- if and (kindIs "slice" $value) (has $name (list "filter" "redact-pattern")) }}
+{{- /* A rule may hold a comma: each is a flag of its own. */}}
+{{- range $value }}
+- {{ printf "--%s=%s" $name . | quote }}
+{{- end }}
+{{- else if not (or (kindIs "invalid" $value) (eq $text "")) }}
 - {{ printf "--%s=%s" $name $text | quote }}
 {{- end }}
 {{- end }}
