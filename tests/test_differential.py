@@ -413,6 +413,43 @@ def test_u23_argv_that_lacks_a_part_says_so(args: list[bytes], record: int, choi
     assert reference.argv(reference.parse_records(audit))[1] == len(args) + 1
 
 
+# ------------------------------------------------------------------------------------------ actions
+
+
+@st.composite
+def syscall_fields(draw: st.DrawFn) -> bytes:
+    """The text of a SYSCALL record of session 7 in the kernel's order; some fields are missing, some are in addition."""
+    fields = [
+        b"arch=c000003e", b"syscall=59", draw(st.sampled_from([b"", b"per=400008"])), b"success=yes",
+        draw(st.sampled_from([b"exit=0", b"exit=-13", b"exit=94387276521472"])),
+        b"a0=7ffc", b"a1=0", b"a2=1b6", b"a3=8", b"items=2", b"ppid=%d" % draw(NUMBER), b"pid=%d" % draw(NUMBER),
+        b"auid=%d" % draw(NUMBER), b"uid=%d" % draw(NUMBER), b"gid=0", b"euid=%d" % draw(NUMBER), b"suid=0",
+        b"fsuid=0", b"egid=0", b"sgid=0", b"fsgid=0", draw(st.sampled_from([b"tty=pts0", b"tty=(none)"])), b"ses=7",
+        b"comm=" + draw(st.one_of(UNTRUSTED, st.just(b"(null)"))),
+        b"exe=" + draw(st.one_of(PATHS.map(untrusted), st.just(b"(null)"))),
+        draw(st.sampled_from([b"", b"subj=unconfined", b"subj==x", b"subj=docker-default (enforce)", b"subj=?"])),
+        b"key=" + draw(st.one_of(UNTRUSTED, st.just(b"(null)"))),
+    ]  # fmt: skip
+    missing = draw(st.sets(st.integers(0, len(fields) - 1), max_size=3)) - {fields.index(b"ses=7")}
+    text = b" ".join(field for number, field in enumerate(fields) if field and number not in missing)
+    return text + draw(st.sampled_from([b"", b"", b'\x1dARCH=x86_64 SYSCALL=execve AUID="a" UID="b"']))
+
+
+@examples(300)
+@given(syscall_fields())
+def test_an_action_has_the_fields_of_its_syscall(text: bytes) -> None:
+    audit = LOGIN + b"type=SYSCALL msg=audit(1.1:2): " + text + b"\n"
+    event = written(audit, b"9 Accepted password for bob from 1.2.3.4 port 5 ssh2\n")[-1]
+    extra = event["metadata"]["extra"]
+    found = reference.fields(reference.parse_records(audit)[-1])
+    told = {name: unescaped(extra[name]).decode("latin-1") for name in ("exe", "key") if name in extra}
+    told |= {name: str(extra[name]) for name in ("pid", "ppid", "exit") if name in extra}
+    wanted = {name: found.get(name) for name in ("exe", "key", "pid", "ppid", "exit")}
+    if wanted["key"] is not None:
+        wanted["key"] = wanted["key"].replace("\1", ",").replace("\0", " ")
+    assert told == {name: value for name, value in wanted.items() if value}
+
+
 # ------------------------------------------------------------------------------------------ the join
 
 
