@@ -721,15 +721,17 @@ cdef class Finder:
         value = mark + 1
         if value < len and ((raw[mark] == c':' and raw[value] == c'=') or (raw[mark] == c'=' and raw[value] == c'>')):
             value += 1
+            marked = True
         i = value
         while value < len and value < i + BLANKS_MAX and is_space(raw[value]) and (raw[mark] == c':' or marked):
             value += 1
-        if raw[mark] == c':' and raw[mark + 1] != c'=' and not marked and value == i and not (
-                value < len and (is_quote(raw[value]) or raw[value] == c'\\')):
+        if value == len:
+            return end
+        if raw[mark] == c':' and not marked and value == i and not is_quote(raw[value]) and raw[value] != c'\\':
             return end                          # an image:tag
         marked |= value > i
         row = self.row_of(raw + name, end - name)
-        if row < 0 or value == len:
+        if row < 0:
             return end
         i = value
         while i < len and raw[i] == c'\\':
@@ -810,6 +812,8 @@ cdef class Finder:
             if found is NULL:
                 return
             at = found - raw + 3
+            if at < 4 or not (is_name_byte(raw[at - 4]) or raw[at - 4] == c'+'):
+                continue                        # no scheme
             i = at
             while i < len and not is_space(raw[i]) and raw[i] != c':' and raw[i] != c'/' and raw[i] != c'?' \
                     and raw[i] != c'#' and raw[i] != c'@' and raw[i] != c'[':

@@ -113,8 +113,9 @@ NAMES = (
         "password",
         "pass _pwd -pwd bindpw rootpw",
         "password passwd passwrd passphrase passcode storepass keypass userpass dbpass rootpass adminpass sudopass"
-        " bindpw rootpw",
+        " bindpw rootpw sshpass",
         (
+            "SSHPASS=«hunter2» sshpass -e ssh host",
             "pg_restore --password=«hunter2» dump",
             "wget --http-password «hunter2» https://example.com/",
             "wget --ftp-password=«-x» ftp://example.com/",
@@ -154,7 +155,7 @@ NAMES = (
     _names(
         "secret",
         "secret",
-        "secret secretkey",
+        "secret secretkey secretkeybase",
         (
             "oidc --client-secret=«abc123» --issuer x",
             "CLIENT_SECRET=«abc123» ./run",
@@ -494,6 +495,20 @@ PROGRAMS = (
         ("vault login -method=oidc", "vault status"),
     ),
     _program(
+        "nmcli",
+        "nmcli",
+        (Flag("password", apart=True),),
+        ("nmcli dev wifi connect home password «hunter2»",),
+        ("nmcli dev wifi connect home", "nmcli con show"),
+    ),
+    _program(
+        "twine",
+        "twine",
+        (Flag("-p", apart=True),),
+        ("twine upload -u bob -p «hunter2» dist/x.whl",),
+        ("twine check dist/x.whl",),
+    ),
+    _program(
         "oracle",
         "sqlplus sqlldr expdp impdp rman",
         (),
@@ -547,6 +562,17 @@ SHAPES = (
         r"(?<![A-Za-z0-9])_auth\s{0,4}+=\s{0,4}+([^\s\"']+)",
         ("npm config set //registry.example.com/:_auth=«Ym9iOng=»",),
         ("npm config get _auth", "make no_auth=1"),
+    ),
+    Shape(
+        "sql",
+        ("identified ", "password '"),
+        r"(?i)(?:identified\s{1,4}+(?:with\s{1,4}+\S{1,64}\s{1,4}+)?by\s{1,4}+(?:password\s{1,4}+)?|password\s{1,4}+)'([^']+)",
+        (
+            """psql -c "alter user bob with password '«hunter 2»'" """,
+            """mysql -e "CREATE USER bob IDENTIFIED BY '«hunter2»'; select 1" """,
+            """mysql -e "alter user bob identified with sha256_password by '«hunter2»'" """,
+        ),
+        ("psql -c 'alter user bob password null'", "echo identified by nobody"),
     ),
     Shape(
         "connection-string",
