@@ -712,7 +712,7 @@ def test_u21_sshd_e_cuts_later(key_id: str) -> None:
     line = f"Accepted publickey for bob from 9.9.9.9 port 5 ssh2: RSA-CERT SHA256:k ID {key_id} (serial 42) CA RSA"
     event = event_of(f"{line[:1021]}\n", "syslog")
     assert who(event)[1] == line[:1021].partition(" ID ")[2]
-    assert facts(event)["metadata"].get("extra") == {"truncated": True}
+    assert facts(event)["metadata"].get("extra") == {"truncated": True, "trust": "low", "unescaped": True}
 
 
 def test_a_certificate_line_that_something_else_has_cut_is_marked() -> None:
