@@ -262,7 +262,7 @@ def sessions(directory: Path, full: bool) -> Say:
     del directory
     counts = (10, 100, 1000, 10_000, 50_000, 100_000) if full else (10, 1000, 10_000, 100_000)
     rows = [
-        SessionRow(slot, 0, slot + 1, 10_000 + slot, START_MS, START_MS, STATE_BOUND, 1, 0, 1, 0)
+        SessionRow(slot, 0, slot + 1, 10_000 + slot, START_MS, START_MS, STATE_BOUND, 1, 0, 1, 0, 0, 0, 0, 0)
         for slot in range(100_000)
     ]
     tracemalloc.start()

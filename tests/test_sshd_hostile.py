@@ -215,7 +215,7 @@ def test_what_a_peer_puts_into_a_file_of_sshd_binds_nothing(forged: str, form: s
     login, failure, *actions = (json.loads(line) for line in core.take().splitlines())
     assert (login["subjects"]["userID"], failure["subjects"]["loggedAs"]) == ("alice", "y")
     for event in (login, failure):
-        assert event["metadata"]["extra"] == {"unescaped": True}
+        assert event["metadata"]["extra"] == {"unescaped": True, "trust": "low"}
         assert "pid" not in event["subjects"]
     assert [event["type"] for event in actions] == ["UserLogin", "UserAction", "UserAction"]
     assert {event["component"] for event in actions} == {"auditd"}
