@@ -183,8 +183,10 @@ cdef class Reader(EventSink):
 
 cdef class ActionBuilder(Reader):
     # Writes a UserAction of each event as a line of JSON.
-    cdef bytearray lines            # JSON lines that are made and not taken yet, up to …
-    cdef size_t used                # … so many bytes: msgspec writes at an offset, and only into a bytearray
+    cdef uint8_t *lines             # owned: JSON lines that are made and not taken yet, up to …
+    cdef size_t used                # … so many bytes, …
+    cdef size_t lines_size          # … of so many
+    cdef bytearray encoded          # what msgspec made of one struct: it writes into nothing but a bytearray
     cdef list frame                 # owns the bytes that frame_parts and privileged point into
     cdef FieldNames privileged      # tables.programs.PRIVILEGE_PROGRAMS
     cdef Span frame_parts[FRAME_PARTS]  # events.action_frame(): what stands between a line's variable parts

@@ -313,6 +313,7 @@ def test_u10_sudo_does_not_end_the_session() -> None:
     for kind in ("USER_START", "USER_END", "CRED_DISP"):
         core.feed_audit(log.message(kind, ses=7, pid=4100, exe="/usr/bin/sudo", acct="root"))
     core.feed_audit(log.execve(b"id", ses=7))
+    core.flush()  # also what waits for the reason of a logout
     found = taken(core)
     assert "UserLogout" not in kinds(found)
     assert actions(found)[-1] == ("7", "bob@corp", "executed id")
