@@ -28,6 +28,12 @@ PHRASES = (
 )  # fmt: skip
 """What sshd itself writes around names and key IDs: what somebody who wants to fool its readers would put in."""
 
+SAMPLES = {
+    "addr": b"6.6.6.6", "host": b"6.6.6.6", "port": b"22", "int": b"7", "decimal": b"7", "word": b"w", "name": b"n",
+    "type": b"RSA", "fp": b"SHA256:x", "method": b"password", "gssapi": b"gssapi-keyex", "proto": b"ssh2",
+}  # fmt: skip
+"""Of each strict kind one that somebody could put into a name."""
+
 
 def scanner(**more: Any) -> _sshd.Scanner:
     """A scanner of the whole grammar, for read()."""
