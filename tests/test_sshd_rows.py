@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from audito.tables.sshd_grammar import MESSAGE_BYTES, Example, Row
 from tests.sshd_lines import NOW_US, every_example, logins, meaning, meaning_of, told
@@ -20,13 +22,22 @@ ENVELOPES = {
     "RFC 3164, FQDN": ("syslog", "<86>Jul 19 15:00:29 host.example.com sshd-auth[{pid}]: {line}"),
     "RFC 3164, IPv6": ("syslog", "Jul 19 15:00:29 fe80::1 sshd-session[{pid}]: {line}"),
     "RFC 3164, IPv6 that ends in colons": ("syslog", "Jul 19 15:00:29 fe80:: sshd[{pid}]: {line}"),
+    "RFC 3164, day with a zero": ("syslog", "Jul 09 15:00:29 host sshd[{pid}]: {line}"),
+    "RFC 3164, microseconds": ("syslog", "Jul 09 15:00:29.099504 host sshd[{pid}]: {line}"),
+    "ISO 8601, priority": ("syslog", f"<86>{TIME} host sshd[{{pid}}]: {{line}}"),
+    "ISO 8601, no host": ("syslog", f"{TIME} sshd-session[{{pid}}]: {{line}}"),
+    "ISO 8601, IPv6": ("syslog", f"{TIME} 2001:db8::1 sshd[{{pid}}]: {{line}}"),
+    "ISO 8601, offset without colon": ("syslog", "2024-07-09T15:00:29-0530 host sshd-auth[{pid}]: {line}"),
     "ISO 8601": ("syslog", f"{TIME} host sshd[{{pid}}]: {{line}}"),
     "ISO 8601, PAM": ("syslog", f"{TIME} host sshd(pam_unix)[{{pid}}]: {{line}}"),
+    "RFC 3164, PAM": ("syslog", "Jul  9 15:00:29 host sshd(pam_google_authenticator)[{pid}]: {line}"),
     "RFC 5424": ("syslog", f"<86>1 {TIME} host sshd {{pid}} - - {{line}}"),
     "RFC 5424, BOM": ("syslog", f"<86>1 {TIME} host sshd {{pid}} - - \ufeff{{line}}"),
     "RFC 5424, structured data": (
         "syslog", f'<86>1 {TIME} - sshd-session {{pid}} ID47 [x@1 a="\\]\\"[" b=""][y@2] \ufeff{{line}}'
     ),
+    "RFC 5424, FQDN": ("syslog", f"<86>1 {TIME} host.example.com sshd-auth {{pid}} - - {{line}}"),
+    "RFC 5424, IPv6": ("syslog", f"<86>1 {TIME} 2001:db8::1 sshd {{pid}} MSGID - {{line}}"),
     "journal": ("journal", "1720530029099504 {pid} 1 {line}"),
     "journalctl -o json": ("journal-json", "{json}"),
     "sshd -E": ("syslog", "{line}"),
@@ -81,6 +92,73 @@ def test_every_example_as_sshd_marks_it(wrap: str) -> None:
             continue  # what is cut has no end; PAM logs past sshd; the child's text is escaped twice
         records = reader.feed(f"{pid} {wrap.format(example.line)}\n".encode(), "pipe", NOW_US)
         assert meaning_of(records) == [expected(row, example)], example.line
+
+
+USER = "Invalid user {} from 10.0.0.5 port 50022"
+
+
+@pytest.mark.parametrize(
+    ("written", "user"),
+    [
+        ("a#011b", "a\tb"),  # rsyslog's
+        (r"a\011b", "a\tb"),  # sshd's, by number and by letter
+        (r"a\tb", "a\tb"),
+        (r"a\\011b", r"a\011b"),  # a backslash of the name's own
+        (r"a\\\tb", "a\\\tb"),
+        ("a#012 from 6.6.6.6 port 22#015", "a\n from 6.6.6.6 port 22\r"),
+        (r"a\n from 6.6.6.6 port 22\r", "a\n from 6.6.6.6 port 22\r"),
+        (r"\040from 6.6.6.6 port 22", " from 6.6.6.6 port 22"),  # undone after the line was read, never before
+        ("#101#08#0111", "#101#08\t1"),  # rsyslog has three digits, and control bytes only
+    ],
+)
+@pytest.mark.parametrize("name", ["pipe", "RFC 3164", "ISO 8601", "RFC 5424", "RFC 5424, structured data"])
+def test_escapes_are_undone_when_the_line_has_been_read(name: str, written: str, user: str) -> None:
+    form, envelope = ENVELOPES[name]
+    line = wrapped(envelope, 9, USER.format(written))
+    ((_, said),) = meaning_of(logins().feed(f"{line}\n".encode(), form, NOW_US))
+    assert said is not None
+    assert (said["user"], said["source"]) == (user, ("IP", "10.0.0.5", "50022"))
+
+
+def test_the_year_turns_between_two_lines() -> None:
+    """A time without a year is the latest that can be meant, whenever the line is read."""
+    reader = logins(zone=UTC)
+    told = []
+    for stamp, now in (
+        ("Dec 31 23:59:58", "2024-12-31T23:59:58"),
+        ("Dec 31 23:59:59", "2025-01-01T00:00:01"),
+        ("Jan  1 00:00:00", "2025-01-01T00:00:01"),
+        ("Dec 31 23:59:59", "2025-03-01T00:00:00"),
+        ("Feb 28 12:00:00", "2025-03-01T00:00:00"),
+        ("Feb 29 12:00:00", "2025-03-01T00:00:00"),
+    ):
+        now_us = int(datetime.fromisoformat(f"{now}+00:00").timestamp()) * 1_000_000
+        line = f"{stamp} host sshd[9]: {USER.format('x')}\n"
+        (record,) = reader.feed(line.encode(), "syslog", now_us)
+        assert record.event is not None
+        told.append(record.event.loggedAt)
+    assert told == [
+        "2024-12-31T23:59:58Z", "2024-12-31T23:59:59Z", "2025-01-01T00:00:00Z", "2024-12-31T23:59:59Z",
+        "2025-02-28T12:00:00Z", "2024-02-29T12:00:00Z",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Jul  9 15:00:29 host sshd: {}",
+        "2024-07-09T15:00:29Z host sshd[]: {}",
+        "2024-07-09T15:00:29Z host sshd[0]: {}",
+        "<86>1 2024-07-09T15:00:29Z host sshd - - - {}",
+        "- {}",
+    ],
+)
+def test_a_tag_without_a_pid_costs_only_the_pid(line: str) -> None:
+    form = "pipe" if line.startswith("-") else "syslog"
+    (record,) = logins().feed(f"{line.format(USER.format('x'))}\n".encode(), form, NOW_US)
+    assert (record.kind, record.pid) == ("failure", 0)
+    assert record.event is not None
+    assert record.event.metadata.extra is UNSET
 
 
 def test_every_example_repeated() -> None:
