@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from msgspec import UNSET
 
 from audito.tables.sshd_grammar import MESSAGE_BYTES, Example, Row
 from tests.sshd_lines import NOW_US, every_example, logins, meaning, meaning_of, told
@@ -45,6 +44,7 @@ ENVELOPES = {
     "LogVerbose up to 9.7": ("pipe", "{pid} auth.c:auth_log():301 (pid=123): {line}"),
 }  # fmt: skip
 EXAMPLES = list(enumerate(every_example(), 1))
+OTHER_PID = 4_000_000
 
 
 def wrapped(envelope: str, pid: int, line: str) -> str:
@@ -53,10 +53,22 @@ def wrapped(envelope: str, pid: int, line: str) -> str:
     return envelope.format(pid=pid, line=line, json=json.dumps(entry | {"_PID": str(pid), "MESSAGE": line}))
 
 
-def expected(row: Row, example: Example, line: str | None = None) -> tuple[str, dict[str, Any] | None]:
-    """What an example means; an open row, and one at sshd's limit, is of lines whose end is missing."""
+def expected(row: Row, example: Example, *, vouched: bool = False) -> tuple[str, dict[str, Any] | None]:
+    """What an example means; an open row, and one at sshd's limit, is of lines whose end is missing.
+
+    ``vouched``: journald says that sshd wrote it.
+    """
     cut = row.cut in ("only", "open") or (row.cut == "tail" and len(example.line) == MESSAGE_BYTES)
-    return meaning(row, example.fields, truncated=cut)
+    kind, said = meaning(row, example.fields, truncated=cut)
+    if said is not None and not vouched:
+        said["extra"]["trust"] = "low"
+    return kind, said
+
+
+def over(example: Example) -> str:
+    """The end of the connection that an example is of: what was told of it before counts for the next no more."""
+    peer = "{addr} port {port}".format(**{"addr": "::1", "port": "1"} | example.fields)
+    return f"Connection closed by authenticating user x {peer}"
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"], ids=["bare", "lf", "crlf"])
@@ -68,13 +80,19 @@ def test_every_example_in_every_envelope(name: str, ending: str) -> None:
     for pid, (row, example) in EXAMPLES:
         if name.startswith("LogVerbose") and len(example.line) == MESSAGE_BYTES:
             continue  # sshd's limit is one of the whole message
+        reader.feed((wrapped(envelope, pid, over(example)) + "\n").encode(), form, NOW_US)
         line = (wrapped(envelope, pid, example.line) + ending).encode()
         records = reader.feed(line, form, NOW_US) + reader.flush(NOW_US)
-        kind, said = expected(row, example)
-        if name == "sshd -E" and said is not None:
-            said["extra"]["unescaped"] = True
+        kind, said = expected(row, example, vouched=name.startswith("journal"))
+        if name == "sshd -E":
+            kind = "note" if kind == "child" else kind  # whose child it is nobody knows
+            if said is not None:
+                said["extra"]["unescaped"] = True
         assert meaning_of(records) == [(kind, said)], (line, rejects)
-        assert records[0].pid == (0 if name == "sshd -E" else pid)
+        if name == "sshd -E":
+            assert (records[0].pid, records[0].child_pid) == (0, 0)
+        else:  # the listener tells of the process that ended
+            assert records[0].pid == (int(example.fields.get("pid", pid)) if row.yields == "end" else pid)
         assert records[0].trusted == name.startswith("journal")
         assert records[0].timed == (form != "pipe" and name != "sshd -E")
     assert rejects == []
@@ -90,8 +108,12 @@ def test_every_example_as_sshd_marks_it(wrap: str) -> None:
     for pid, (row, example) in EXAMPLES:
         if len(example.line) == MESSAGE_BYTES or row.versions == "pam" or "\\" in example.line:
             continue  # what is cut has no end; PAM logs past sshd; the child's text is escaped twice
+        reader.feed(f"{pid} {over(example)}\n".encode(), "pipe", NOW_US)
         records = reader.feed(f"{pid} {wrap.format(example.line)}\n".encode(), "pipe", NOW_US)
-        assert meaning_of(records) == [expected(row, example)], example.line
+        kind, said = expected(row, example)
+        if kind == "end" and wrap.endswith("[preauth]"):
+            kind = "note"  # nobody had been let in
+        assert meaning_of(records) == [(kind, said)], example.line
 
 
 USER = "Invalid user {} from 10.0.0.5 port 50022"
@@ -158,19 +180,21 @@ def test_a_tag_without_a_pid_costs_only_the_pid(line: str) -> None:
     (record,) = logins().feed(f"{line.format(USER.format('x'))}\n".encode(), form, NOW_US)
     assert (record.kind, record.pid) == ("failure", 0)
     assert record.event is not None
-    assert record.event.metadata.extra is UNSET
+    assert told(record.event)["extra"] == {"trust": "low"}
 
 
 def test_every_example_repeated() -> None:
     """``message repeated 3 times``: of a failure three events, each marked; of all else one record."""
     reader = logins()
     for pid, (row, example) in EXAMPLES:
+        reader.feed(f"Jul  9 15:00:29 host sshd[{pid}]: {over(example)}\n".encode(), "syslog", NOW_US)
         line = f"Jul  9 15:00:29 host sshd[{pid}]: message repeated 3 times: [ {example.line}]\n"
         found = meaning_of(reader.feed(line.encode(), "syslog", NOW_US))
         kind, said = expected(row, example)
-        if kind == "failure" and said is not None:
-            said["extra"] = {"repeated": 3} | said["extra"]
-        assert found == [(kind, said)] * (3 if kind == "failure" else 1), line
+        many = kind == "failure" and row.yields != "end"  # a connection ends once
+        if many and said is not None:
+            said["extra"]["repeated"] = 3
+        assert found == [(kind, said)] * (3 if many else 1), line
 
 
 def test_every_example_through_the_pipe_of_a_running_daemon(start: Start, pipes: list[str]) -> None:
@@ -178,12 +202,16 @@ def test_every_example_through_the_pipe_of_a_running_daemon(start: Start, pipes:
     with (run.home / "sshd").open("wb", buffering=0) as pipe:
         for pid, (_, example) in EXAMPLES:
             ending = "\r\n" if pid % 2 else "\n"
-            pipe.write(f"{pid} {example.line}{ending}".encode())
+            pipe.write(f"{OTHER_PID} {over(example)}{ending}{pid} {example.line}{ending}".encode())
     wanted = {
         str(pid): said for pid, (row, example) in EXAMPLES for _, said in [expected(row, example)] if said is not None
     }
-    wait_for(lambda: len(run.events()) >= len(wanted), "all events")
-    found = {event["subjects"]["pid"]: told(event) for event in run.events()}
-    assert found == wanted
+
+    def found() -> dict[str, dict[str, Any]]:
+        events = ((event["subjects"]["pid"], event) for event in run.events())
+        return {pid: told(event) for pid, event in events if pid != str(OTHER_PID)}
+
+    wait_for(lambda: len(found()) >= len(wanted), "all events")
+    assert found() == wanted
     assert run.metric("audito_sshd_unmatched_lines_total") == 0
     assert run.stop() == 0
