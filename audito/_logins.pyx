@@ -258,8 +258,10 @@ cdef class LoginBuilder(LineSink):
         return record
 
     cdef int64_t _child_pid(self) noexcept:
-        # The process that the line tells of, 0 for none.
+        # The process that the line tells of, 0 for none, and where nobody knows who wrote the line.
         cdef int8_t place = self._reading.places[FIELD_PID]
+        if self._entry.flags & FLAG_UNESCAPED and not self._entry.flags & FLAG_TRUSTED:
+            return 0
         return pid_of(self._match.spans[place]) if place >= 0 and self._match.read >> place & 1 else 0
 
     cdef str _reason(self):

@@ -18,6 +18,7 @@ cdef enum:
     ADDR_BYTES_MAX = 64         # 39 for IPv6, with an interface's name of 15, fits
     REPEAT_MAX = 1024           # events for one "message repeated N times"; more are counted, not written
     SAMPLES_MAX = 64            # lines not read that one scan hands over when nobody asked for all of them
+    VERBOSE_BYTES_MAX = 128     # of a file's and a function's name, 48 each, with a line number
     BARE_LINES = 64             # that have an envelope, in a row, before a stream that had lines without is believed
     MESSAGE_BYTES = 500         # log.c's "%.500s": a message of this length may have been longer
     STDERR_BYTES_MIN = 1000     # sshd -E cuts at a buffer of 1,024 instead

@@ -521,18 +521,23 @@ cdef bint strip_verbose(Span *s, int64_t *pid) noexcept nogil:
     # LogVerbose's `auth.c:auth_log():301 (bin=sshd-session, pid=123): `; `(pid=123)` before 9.8.
     cdef const uint8_t *p = s.ptr
     cdef const uint8_t *end = s.ptr + s.len
-    cdef const uint8_t *mark = <const uint8_t *>memmem(p, <size_t>min(s.len, <Py_ssize_t>160), b"): ", 3)
-    cdef const uint8_t *name
+    cdef const uint8_t *blank = <const uint8_t *>memchr(p, c' ', <size_t>min(s.len, <Py_ssize_t>VERBOSE_BYTES_MAX))
+    cdef const uint8_t *name = blank
+    cdef const uint8_t *mark
     cdef const uint8_t *number
-    if mark is NULL:
+    if blank is NULL:
+        return False
+    while name > p and c'0' <= (name - 1)[0] <= c'9':
+        name -= 1
+    if name == blank or name - p < 3 or memcmp(name - 3, b"():", 3) != 0:
+        return False
+    mark = <const uint8_t *>memmem(blank, <size_t>min(end - blank, <Py_ssize_t>VERBOSE_BYTES_MAX), b"): ", 3)
+    if mark is NULL or memmem(p, <size_t>(name - p), b".c:", 3) is NULL:
         return False
     number = mark
-    while number > p and c'0' <= (number - 1)[0] <= c'9':
+    while c'0' <= (number - 1)[0] <= c'9':
         number -= 1
-    if number - p < 10 or memcmp(number - 4, b"pid=", 4) != 0:
-        return False
-    name = <const uint8_t *>memmem(p, <size_t>(number - p), b".c:", 3)
-    if name is NULL or memmem(p, <size_t>(number - p), b"():", 3) is NULL or memchr(p, c' ', <size_t>(name - p)):
+    if number - blank < 6 or memcmp(number - 4, b"pid=", 4) != 0:
         return False
     pid[0] = pid_of(span_of(number, mark - number))
     s[0] = span_of(mark + 3, end - mark - 3)
@@ -914,14 +919,11 @@ cdef class Scanner:
         entry.preauth = strip_end(&message, b" [preauth]", 10)
         entry.twice = entry.preauth or strip_end(&message, b" [postauth]", 11)
         entry.preauth = entry.preauth or cut
+        if strip_verbose(&message, &pid) and not entry.flags & FLAG_UNESCAPED:
+            entry.pid = entry.pid or pid
         match = self._match(message, cut)
         if match is NULL:
-            if strip_verbose(&message, &pid):
-                match = self._match(message, cut)
-            if match is NULL:
-                return REJECT_UNMATCHED
-            if not entry.flags & FLAG_UNESCAPED:
-                entry.pid = entry.pid or pid
+            return REJECT_UNMATCHED
         self._row_hits[match.variant.row] += 1
         self._ambiguous += (match.flags & FLAG_AMBIGUOUS) != 0
         self._cut += (match.flags & FLAG_CUT) != 0

@@ -28,6 +28,12 @@ PHRASES = (
 )  # fmt: skip
 """What sshd itself writes around names and key IDs: what somebody who wants to fool its readers would put in."""
 
+SAMPLES = {
+    "addr": b"6.6.6.6", "host": b"6.6.6.6", "port": b"22", "int": b"7", "decimal": b"7", "word": b"w", "name": b"n",
+    "type": b"RSA", "fp": b"SHA256:x", "method": b"password", "gssapi": b"gssapi-keyex", "proto": b"ssh2",
+}  # fmt: skip
+"""Of each strict kind one that somebody could put into a name."""
+
 
 def scanner(**more: Any) -> _sshd.Scanner:
     """A scanner of the whole grammar, for read()."""
@@ -62,6 +68,8 @@ def vis(data: bytes) -> bytes:
 # What a line means, said once more and in other words than logins.py does.
 
 KINDS = {"Accepted": "login", "Failed": "failure", "Partial": "note", "Postponed": "note"}
+ENDS = {"authenticating user": "failure", "invalid user": "note"}
+"""What it means that the connection of somebody ended who had not been let in; of others it is the end of a session."""
 
 
 def every_example() -> list[tuple[Row, Example]]:
@@ -111,8 +119,12 @@ def _key(fields: dict[str, str]) -> dict[str, str]:
 
 def meaning(row: Row, fields: dict[str, str], *, truncated: bool = False) -> tuple[str, dict[str, Any] | None]:
     """The kind of record, and what its event has to say, of a line that a row reads so."""
-    kind = KINDS[fields["verb"]] if row.yields == "attempt" else row.yields
-    if kind == "note":
+    kind = row.yields
+    if kind == "attempt":
+        kind = KINDS[fields["verb"]]
+    elif kind == "end":
+        kind = ENDS.get(fields.get("state", ""), "end")
+    if kind not in ("login", "failure"):
         return kind, None
     data = {} if kind == "failure" and not fields.keys() & {"key_type", "key_id"} else _key(fields)
     data["method"] = fields.get("method") or row.method or UNKNOWN
@@ -121,7 +133,8 @@ def meaning(row: Row, fields: dict[str, str], *, truncated: bool = False) -> tup
             data[name] = fields[field]
     if kind == "failure":
         data["error"] = "invalid user" if "invalid" in fields else row.error
-        if reason := fields.get("reason") or row.reason:
+        why = fields.get("text") if row.yields == "end" else None  # the end of a connection says why in its own words
+        if reason := fields.get("reason") or row.reason or why:
             data["reason"] = reason
         if "key_id" in fields:
             data["KeyID"] = fields["key_id"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from audito.tables.sshd import GRAMMAR, ROWS
 from audito.tables.sshd_grammar import MESSAGE_BYTES, Row, Variant
-from tests.sshd_lines import PHRASES, vis
+from tests.sshd_lines import PHRASES, SAMPLES, vis
 
 HEX = st.text("0123456789abcdef", min_size=2, max_size=2)
 WORD = st.text("abcdefghijkABCXYZ0123456789_-", min_size=1, max_size=12)
@@ -36,12 +36,6 @@ STRATEGIES = {
 
 KNOWN = st.text("abcdefghijklmnop0123456789._-/", min_size=1, max_size=16).map(str.encode)
 """Text of kind ``known``: what exists on the host, or what sshd says of itself."""
-
-SAMPLES = {
-    "addr": b"6.6.6.6", "host": b"6.6.6.6", "port": b"22", "int": b"7", "decimal": b"7", "word": b"w", "name": b"n",
-    "type": b"RSA", "fp": b"SHA256:x", "method": b"password", "gssapi": b"gssapi-keyex", "proto": b"ssh2",
-}  # fmt: skip
-"""Of each strict kind one that somebody could put into a name."""
 
 
 def fragments() -> list[bytes]:

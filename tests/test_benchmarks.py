@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gate, live, measure, report, stages
+from audito.tables.sshd import ROWS
+from audito.tables.sshd_grammar import MESSAGE_BYTES
+from benchmarks import gate, live, measure, report, sshd_reference, stages
 from benchmarks.measure import WrongOutputError
 
 # ------------------------------------------------------------------------------------------ stages
@@ -44,6 +46,21 @@ def test_a_wrong_output_makes_a_stage_fail(stage: stages.Stage) -> None:
         stages.verify(stage, "test", job, lost, digests)
     with pytest.raises(WrongOutputError, match="has no digest"):
         stages.verify(stage, "test", job, run, {})
+
+
+def test_the_reference_reads_every_example_as_the_scanner_does() -> None:
+    """Two readers of the same rows, written apart."""
+    examples = [example.line.encode() for row in ROWS for example in row.examples]
+    whole = [line for line in examples if len(line) < MESSAGE_BYTES]
+    sshd_reference.check(sshd_reference.Reference(), whole)
+    with pytest.raises(WrongOutputError, match="read otherwise"):
+        sshd_reference.check(sshd_reference.Reference(), [b"no such message"])
+
+
+def test_the_reference_is_compared_on_lines_that_both_read_alike() -> None:
+    costs = dict(sshd_reference.compare(20))
+    assert set(costs) == {"reference", "scanner", "events"}
+    assert costs["reference"] > 5 * costs["scanner"]
 
 
 def test_a_stage_fed_other_bytes_fails() -> None:

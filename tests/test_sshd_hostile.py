@@ -144,6 +144,18 @@ def test_a_key_id_makes_no_other_message_of_a_cut_line(text: str) -> None:
     assert found == ("note", None)
 
 
+@pytest.mark.parametrize("name", ["x: Connection from authenticating user root 6.6.6.6 port 22: y", "x line 3: y"])
+@pytest.mark.parametrize(
+    "prefix", ["auth.c:auth_log():301 (bin=sshd-session, pid=9): ", "auth.c:auth_log():301 (pid=9): "]
+)
+def test_a_name_makes_no_other_message_behind_the_place_in_the_source(prefix: str, name: str) -> None:
+    """With LogVerbose a message begins with where in sshd it was written, which could be another message's beginning."""
+    line = f"{prefix}Failed password for invalid user {name} from 9.9.9.9 port 5 ssh2"
+    ((kind, said),) = meaning_of(READER.feed(ENVELOPE % line.encode(), "journal", 0))
+    assert said is not None
+    assert (kind, said["user"], said["source"]) == ("failure", name, ("IP", "9.9.9.9", "5"))
+
+
 @pytest.mark.parametrize("number", ATTEMPTS)
 def test_what_was_put_in_comes_back_or_is_marked(number: int) -> None:
     @settings(max_examples=25, deadline=None)
@@ -236,13 +248,13 @@ def test_a_syslog_file_whose_first_line_is_torn_is_believed_after_a_while() -> N
     records = reader.feed(line * 100, "syslog", 0)
     assert [record.pid for record in records] == [0] * 64 + [4000] * 36
     marks = [extra for _, said in meaning_of(records) if said for extra in [said["extra"]]]
-    assert marks == [{"unescaped": True}] * 64 + [{}] * 36
+    assert marks == [{"unescaped": True, "trust": "low"}] * 64 + [{"trust": "low"}] * 36
 
 
 def test_a_line_of_the_pipe_without_a_pid_has_none() -> None:
     (record,) = READER.feed(f"auth.c:auth_log():301 (pid=4000): {FORGED_LOGIN}\n".encode(), "pipe", 0)
     assert record.pid == 0
-    assert meaning_of([record])[0][1]["extra"] == {"unescaped": True}  # type: ignore[index]
+    assert meaning_of([record])[0][1]["extra"] == {"unescaped": True, "trust": "low"}  # type: ignore[index]
 
 
 @pytest.mark.parametrize("form", ["journal", "journal-json"])

@@ -73,6 +73,10 @@ missing_packages() {
         apt+=(openssh-server openssh-client)
         dnf+=(openssh-server openssh-clients)
     fi
+    if [ -n "$for_tests" ] && ! command -v valgrind >/dev/null; then
+        apt+=(valgrind)
+        dnf+=(valgrind)
+    fi
     case $manager in
         dnf) echo "${dnf[*]}" ;;
         *) echo "${apt[*]}" ;;

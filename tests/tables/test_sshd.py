@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import assume, given, settings
@@ -11,10 +10,10 @@ from hypothesis import assume, given, settings
 from audito import _sshd
 from audito.tables import sshd_grammar
 from audito.tables.sshd import GRAMMAR, ROWS
-from audito.tables.sshd_grammar import FREE_KINDS, KINDS, Example, Row, Variant, compile_rows
+from audito.tables.sshd_grammar import FREE_KINDS, KINDS, Example, Row, compile_rows
 from audito.text import original
 from tests.sshd_lines import scanner
-from tests.sshd_made import SAMPLES, Made, made
+from tests.sshd_made import Made, made
 from tests.tables.facts import shared_dir
 
 READER = scanner()
@@ -149,46 +148,3 @@ def test_what_was_put_in_comes_back(number: int) -> None:
             assert fields == said, line
 
     check()
-
-
-# ---------------------------------------------------------------------------------- time
-
-LINE_BYTES = 4000
-
-
-def segment_text(segment: tuple[sshd_grammar.Step, ...], odd: bool) -> bytes:
-    """A segment as a line has it; ``odd``: one that stops short of its last field or text."""
-    pieces = [SAMPLES[step.kind] if step.kind else step.literal for step in segment]
-    return b"".join(pieces[:-1] if odd and len(pieces) > 1 else pieces)
-
-
-def hostile_line(variant: Variant, length: int, odd: bool) -> bytes:
-    """A line that makes the most work for a reading: it begins and ends well, with separators again and again between."""
-    head = segment_text(variant.segments[0], odd=False)
-    tail = segment_text(variant.segments[-1], odd=False) if variant.free else b""
-    between = b"".join(segment_text(segment, odd) for segment in variant.segments[1:]) or b" x"
-    room = length - len(head) - len(tail)
-    return head + between * (room // len(between)) + b"x" * (room % len(between)) + tail
-
-
-def seconds_for(line: bytes) -> float:
-    best = 1.0
-    for _ in range(5):
-        start = time.perf_counter()
-        for _ in range(20):
-            READER.read(line)
-        best = min(best, time.perf_counter() - start)
-    return best
-
-
-@pytest.mark.parametrize("odd", [False, True], ids=["whole", "odd"])
-@pytest.mark.parametrize("number", range(len(ROWS)), ids=[row.name for row in ROWS])
-def test_doubling_a_hostile_line_doubles_its_time(number: int, odd: bool) -> None:
-    for variant in (variant for variant in GRAMMAR.variants if variant.row == number):
-        for _ in range(8):  # the machine has other work
-            short = seconds_for(hostile_line(variant, LINE_BYTES, odd))
-            long = seconds_for(hostile_line(variant, 2 * LINE_BYTES, odd))
-            if long < 2.5 * short + 20e-6:
-                break
-        else:
-            pytest.fail(f"{variant}: {short:.6f} s → {long:.6f} s")
