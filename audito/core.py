@@ -119,7 +119,7 @@ class CoreState(Struct):
     """What the core remembers across a restart. ``identities``: slot to source and subjects, as JSON.
 
     ``unresolved_bytes``: audit input that was read and comes again where it can be read again; ``unwritten``: events
-    that were in it or held.
+    that were in it or held; ``kernel_lost``: as Gaps has it.
     """
 
     sessions: list[SessionRow]
@@ -129,6 +129,7 @@ class CoreState(Struct):
     serials: list[SerialRow] = []
     unresolved_bytes: Annotated[int, Meta(ge=0, lt=2**62)] = 0
     unwritten: U32 = 0
+    kernel_lost: int = 0
 
 
 class Core:
@@ -498,6 +499,7 @@ class Core:
                 [SerialRow(*row) for row in self._audit.dump_serials()],
                 self._audit.unresolved_bytes,
                 self._sessions.held[0] + self._audit.inflight,
+                self._gaps.kernel_lost,
             )
         )
 
@@ -546,6 +548,7 @@ class Core:
             self._audit.serials.load(saved.serials, boot_ms=now_ms if rebooted else 0)
         except ValueError as error:
             raise StateError(f"the saved serials cannot be used: {error}") from error
+        self._gaps.kernel_lost = 0 if rebooted else saved.kernel_lost
         if saved.unwritten and not again:
             self._gaps.killed(saved.unwritten, now_ms)
 

@@ -151,6 +151,8 @@ def test_serials_wrap() -> None:
 
 def test_a_hole_over_the_wrap_is_one() -> None:
     assert told(lines([WRAP - 3, WRAP - 2, 2, 3])) == [(WRAP - 1, 1, 3)]
+    assert told(lines([WRAP - 3, WRAP - 2, 0, 1])) == [(WRAP - 1, WRAP - 1, 1)]
+    assert told(lines([WRAP - 2, WRAP - 1, 1, 2])) == [(0, 0, 1)]
 
 
 def test_nodes_have_serials_of_their_own() -> None:
@@ -762,6 +764,9 @@ def test_the_kernels_own_log_tells_what_it_lost() -> None:
     found = gaps(core)
     assert reasons(found) == ["kernel_lost"] * 4
     assert [event["metadata"]["extra"].get("count") for event in found] == [44, 6, None, 3]
+    again = restarted(core)
+    again.feed_audit(b"audit: audit_lost=4 audit_rate_limit=0 audit_backlog_limit=64\n")
+    assert [event["metadata"]["extra"].get("count") for event in gaps(again)] == [1]
 
 
 # ------------------------------------------------------------------------------------------- our own drops
