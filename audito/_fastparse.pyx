@@ -440,7 +440,8 @@ cdef class AuditStream:
             self.reject_bad_stamp += 1
         else:
             self.reject_not_a_record += 1
-            if self.gaps is not None and memmem(line, <size_t>length, b"audit: ", 7) is not NULL:
+            if self.gaps is not None and self.line_offset >= self.known_offset and (
+                    memmem(line, <size_t>length, b"audit: ", 7) is not NULL):
                 self.gaps.other_line(PyBytes_FromStringAndSize(<const char *>line, length), self.clock_ms)
         if self.reject is not None:
             reason = {TOO_LONG: "too long", SCAN_BAD_STAMP: "bad stamp"}.get(code, "not a record")

@@ -149,7 +149,7 @@ class CoreState(Struct):
     """What the core remembers across a restart. ``identities``: slot to source and subjects, as JSON.
 
     ``unresolved_bytes``: audit input that was read and comes again where it can be read again; ``unwritten``: events
-    that were in it or held.
+    that were in it or held; ``kernel_lost``: as Gaps has it.
     """
 
     sessions: list[SessionRow]
@@ -162,6 +162,7 @@ class CoreState(Struct):
     serials: list[SerialRow] = []
     unresolved_bytes: Annotated[int, Meta(ge=0, lt=2**62)] = 0
     unwritten: U32 = 0
+    kernel_lost: int = 0
 
 
 class Core:
@@ -632,6 +633,7 @@ class Core:
                 [SerialRow(*row) for row in audit.dump_serials()],
                 audit.unresolved_bytes,
                 self._sessions.held[0] + audit.inflight,
+                self._gaps.kernel_lost,
             )
         )
 
@@ -692,6 +694,7 @@ class Core:
             self._audit.serials.load(saved.serials, boot_ms=now_ms if rebooted else 0)
         except ValueError as error:
             raise StateError(f"the saved serials cannot be used: {error}") from error
+        self._gaps.kernel_lost = 0 if rebooted else saved.kernel_lost
         if saved.unwritten and not again:
             self._gaps.killed(saved.unwritten, now_ms)
 

@@ -32,14 +32,15 @@ _KERNEL_COMPLAINT = re.compile(rb"audit: (?:backlog limit|rate limit|printk limi
 class Gaps:
     """Makes AuditGap events of what the stream, the sources and the sessions tell; the Watcher of ``_gaps``.
 
-    ``write``: takes each event, in the order in which it was found. Errors: none.
+    ``write``: takes each event, in the order in which it was found. ``kernel_lost``: what the kernel said last that it
+    lost. Errors: none.
     """
 
     def __init__(self, write: Callable[[events.AuditGap], None], target: Raw) -> None:
         self._write = write
         self._target = target
         self._counts = dict.fromkeys(events.GAP_REASONS, 0)
-        self._kernel_lost = 0
+        self.kernel_lost = 0
         self._complaint_due = False  # the kernel says why it lost something on the line after the count
 
     def counters(self) -> dict[str, int]:
@@ -85,8 +86,8 @@ class Gaps:
         complaint = _KERNEL_COMPLAINT.search(line)
         if counted is not None:
             # The count goes up until it is set back, or the kernel boots.
-            lost, before = int(counted[1]), self._kernel_lost
-            self._kernel_lost = lost
+            lost, before = int(counted[1]), self.kernel_lost
+            self.kernel_lost = lost
             self._complaint_due = True
             if lost != before:
                 self._kernel_said(lost - before if lost > before else lost, line[counted.start() :], time_ms)

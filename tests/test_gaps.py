@@ -151,6 +151,8 @@ def test_serials_wrap() -> None:
 
 def test_a_hole_over_the_wrap_is_one() -> None:
     assert told(lines([WRAP - 3, WRAP - 2, 2, 3])) == [(WRAP - 1, 1, 3)]
+    assert told(lines([WRAP - 3, WRAP - 2, 0, 1])) == [(WRAP - 1, WRAP - 1, 1)]
+    assert told(lines([WRAP - 2, WRAP - 1, 1, 2])) == [(0, 0, 1)]
 
 
 def test_nodes_have_serials_of_their_own() -> None:
@@ -187,16 +189,14 @@ def test_more_nodes_than_are_kept_cost_the_one_that_was_silent_the_longest() -> 
 
 def test_serials_of_auditd_make_no_hole_and_fill_none() -> None:
     """As captured: auditd counts from a random number below 10,000, which may be the kernel's next one."""
-    of_auditd = [
-        line(serial, BASE_MS + i, kind, body="op=x auid=0 uid=0 ses=4294967295 pid=9 res=success")
-        for i, (serial, kind) in enumerate(
-            [(4531, "DAEMON_START"), (4532, "DAEMON_ROTATE"), (4533, "DAEMON_CONFIG"), (9, "UNKNOWN[1210]")]
-            + [(4534, "DAEMON_NEWER"), (2_000_000_000, "DAEMON_END"), (4536, "1209")]
-        )
-    ]
-    kernel = [line(serial, BASE_MS - 50) for serial in (4529, 4530, 4531, 4532, 4533, 4535, 4537)]
-    both = b"".join(a + b for a, b in zip(kernel, of_auditd, strict=True))
-    assert told(both) == [(4534, 4534, 1), (4536, 4536, 1)]
+    kernel = [4529, 4530, 4532, 4533, 4534, 4536, 4538, 4540]
+    kinds = ["DAEMON_START", "DAEMON_ROTATE", "DAEMON_CONFIG", "UNKNOWN[1210]", "DAEMON_NEWER", "DAEMON_END", "1209"]
+    body = "op=x auid=0 uid=0 ses=4294967295 pid=9 res=success"
+    of_auditd = [line(kernel[i] + 1, BASE_MS + i, kind, body=body) for i, kind in enumerate(kinds)]
+    of_auditd.append(line(2_000_000_000, BASE_MS, "DAEMON_ROTATE", body=body))
+    both = b"".join(line(a, BASE_MS - 50) + b for a, b in zip(kernel, of_auditd, strict=True))
+    assert told(both) == [(missing, missing, 1) for missing in (4531, 4535, 4537, 4539)]
+    assert told(lines([10, 11]), line(12, kind="DAEMON_NEWER", body=body), lines([13])) == [(12, 12, 1)]
 
 
 # ------------------------------------------------------------------------------------------- when a hole is told
@@ -762,6 +762,9 @@ def test_the_kernels_own_log_tells_what_it_lost() -> None:
     found = gaps(core)
     assert reasons(found) == ["kernel_lost"] * 4
     assert [event["metadata"]["extra"].get("count") for event in found] == [44, 6, None, 3]
+    again = restarted(core)
+    again.feed_audit(b"audit: audit_lost=4 audit_rate_limit=0 audit_backlog_limit=64\n")
+    assert [event["metadata"]["extra"].get("count") for event in gaps(again)] == [1]
 
 
 # ------------------------------------------------------------------------------------------- our own drops
