@@ -101,13 +101,20 @@ def run(tree: Path, words: Sequence[str], limit_s: float, **more: str) -> tuple[
     )  # fmt: skip
     try:
         output, _ = process.communicate(timeout=limit_s)
+        return process.returncode, output
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        end_group(process)
         return -1, process.communicate()[0]
-    except BaseException:
+    finally:
+        end_group(process)
+
+
+def end_group(process: subprocess.Popen[str]) -> None:
+    """End a process that was started in a session of its own, and what it left behind: a daemon that hangs."""
+    try:
         os.killpg(process.pid, signal.SIGKILL)
-        raise
-    return process.returncode, output
+    except ProcessLookupError:
+        pass  # nothing is left
 
 
 def build(tree: Path, jobs: int) -> str:
