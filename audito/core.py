@@ -45,10 +45,13 @@ LINE_JUMP_MS = 60_000
 CONFLICT_DELAY_MS = 2_000
 """How long a second claim on a bound session may turn out to be a new session's, whose LOGIN is still to come."""
 
+NO_SESSION = "login without a session"
+"""The reason of the AuditGap that a login line is when audit records are read and none opens a session for it."""
+
 USER_START = RECORD_TYPES["USER_START"]
 
 Reject = Callable[[bytes, str], None]
-Written: TypeAlias = events.UserLogin | events.UserLogout | events.IdentityConflict
+Written: TypeAlias = events.UserLogin | events.UserLogout | events.IdentityConflict | events.AuditGap
 _encoder = msgspec.json.Encoder()
 
 
@@ -59,6 +62,7 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     machine_id: str
     boot_id: str
     event_types: tuple[str, ...] = events.EVENT_TYPES
+    context: tuple[str, ...] = events.CONTEXT
     join_window_ms: int = 120_000
     session_count_max: int = 131_072
 
@@ -83,6 +87,7 @@ class PendingLogin(Struct, eq=False):
 
 U32 = Annotated[int, Meta(ge=0, lt=2**32)]
 TimeMs = Annotated[int, Meta(ge=0, le=2**62)]
+Pid = Annotated[int, Meta(ge=0, lt=2**31)]
 Flag = Annotated[int, Meta(ge=0, le=1)]
 
 
@@ -92,7 +97,7 @@ class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
     slot: U32
     node: U32
     ses: U32
-    pid: Annotated[int, Meta(ge=0, lt=2**31)]
+    pid: Pid
     open_ms: TimeMs
     seen_ms: TimeMs
     state: Annotated[int, Meta(ge=1, le=STATE_KERNEL)]
@@ -104,6 +109,17 @@ class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
     end_ms: TimeMs
     end_seq: U32
     correlation: Annotated[int, Meta(ge=0, lt=len(events.CORRELATIONS))]
+
+
+class ProcessRow(Struct, array_like=True, forbid_unknown_fields=True):
+    """One process of a session as ``ActionBuilder.dump_processes`` gives it, less the slot's generation."""
+
+    slot: U32
+    pid: Pid
+    ppid: Pid
+    exe: str
+    parent: Pid
+    ancestors: tuple[str, ...]
 
 
 class Again(Struct):
@@ -128,19 +144,32 @@ class CoreState(Struct):
     ends: EndsState = msgspec.field(default_factory=EndsState)
     again: Again = msgspec.field(default_factory=Again)
     logins: LoginsState = msgspec.field(default_factory=LoginsState)
+    processes: list[ProcessRow] = []
 
 
 class Core:
     """Joins one host's sshd lines and audit records. Not thread safe.
 
-    Offsets are bytes fed since the stream's base. Errors: none for any input; ``load`` raises StateError.
+    Offsets are bytes fed since the stream's base. ``container_of``: looks a process up, live only.
+    Errors: none for any input; ``load`` raises StateError.
     """
 
-    def __init__(self, settings: CoreSettings, reject: Reject | None = None) -> None:
+    def __init__(
+        self,
+        settings: CoreSettings,
+        reject: Reject | None = None,
+        container_of: events.ContainerOf | None = None,
+    ) -> None:
         self.settings = settings
         self._target = Raw(_encoder.encode(events.Target(settings.host, settings.machine_id)))
         self._types = frozenset(settings.event_types)
-        self._builder = ActionBuilder(rules(), self._target, actions="UserAction" in self._types)
+        self._builder = ActionBuilder(
+            rules(),
+            self._target,
+            actions="UserAction" in self._types,
+            context=settings.context,
+            container_of=container_of,
+        )
         self._sessions = Sessions(settings.session_count_max)
         self._vendor = Vendor()
         self._ends = Ends(settings.session_count_max)
@@ -209,11 +238,13 @@ class Core:
         self._ends.flush()
         self._write_logouts()
 
-    def adjust(self, event_types: tuple[str, ...], join_window_ms: int) -> None:
+    def adjust(self, event_types: tuple[str, ...], context: tuple[str, ...], join_window_ms: int) -> None:
         """Change what is written and how long logins wait, between two feeds. What is held stays held."""
-        self.settings = msgspec.structs.replace(self.settings, event_types=event_types, join_window_ms=join_window_ms)
+        self.settings = msgspec.structs.replace(
+            self.settings, event_types=event_types, context=context, join_window_ms=join_window_ms
+        )
         self._types = frozenset(event_types)
-        self._builder.want(actions="UserAction" in self._types)
+        self._builder.want(actions="UserAction" in self._types, context=context)
 
     # -------------------------------------------------------------------------------- output
 
@@ -383,6 +414,16 @@ class Core:
                     self._conflict(login, slot, str(session["ses"]))
                     return
         self._counts["logins_without_session"] += 1
+        if self._audit.lines:  # else nobody reads audit records here, and no login can have a session
+            self._write(
+                events.AuditGap(
+                    events.GapMetadata(login.login_id, events.GapExtra(count=1, reason=NO_SESSION)),
+                    "AuditGap",
+                    events.time_text(login.time_ms),
+                    "sshd",
+                    self._target,
+                )
+            )
         self._ends.unopened(login.pid, Unopened(login.login_id, login.time_ms, login.source, login.subjects))
 
     def _conflict(self, login: PendingLogin, slot: int, audit_id: str) -> None:
@@ -561,8 +602,15 @@ class Core:
         pending = [login for login in self._pending_order if not login.settled]
         audit = self._audit
         again = Again(audit.taken - audit.resolved, audit.top_ms, audit.open_events())
+        processes = [
+            ProcessRow(row[0], *row[2:])
+            for row in self._builder.dump_processes()
+            if self._sessions.generation(row[0]) == row[1]
+        ]
         return _encoder.encode(
-            CoreState(rows, identities, pending, self._sshd_clock_ms, self._ends.dump(), again, self._logins.dump())
+            CoreState(
+                rows, identities, pending, self._sshd_clock_ms, self._ends.dump(), again, self._logins.dump(), processes
+            )
         )
 
     def load(self, state: bytes, audit_base: int, sshd_base: int) -> None:
@@ -585,6 +633,11 @@ class Core:
         for slot, identity in saved.identities.items():
             if slot in slots:
                 self._sessions.identify(slots[slot], *identity)
+        self._builder.load_processes(
+            (slots[p.slot], self._sessions.generation(slots[p.slot]), p.pid, p.ppid, p.exe, p.parent, p.ancestors)
+            for p in saved.processes
+            if p.slot in slots
+        )
         for row in saved.sessions:
             if not row.ended and row.slot in saved.identities:
                 self._ends.login(row.pid, saved.identities[row.slot][0])

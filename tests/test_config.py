@@ -42,7 +42,7 @@ from audito.config import (
 )
 from audito.core import CoreSettings
 from audito.errors import UsageError
-from audito.events import EVENT_TYPES
+from audito.events import CONTEXT, EVENT_TYPES
 
 ROOT = Path(__file__).parent.parent
 CWD = "/here"
@@ -84,6 +84,7 @@ CASES: tuple[tuple[str, tuple[str, ...], str, Any, Any], ...] = (
     ("output.path", ("output", "audit-log-path", "app-events-output"), "out", "/here/out", "-"),
     ("output.reject_log", ("reject-log",), "rej", "/here/rej", ""),
     ("events.types", ("event-types",), "UserAction, UserLogin", ("UserLogin", "UserAction"), EVENT_TYPES),
+    ("events.context", ("context",), "container, tty", ("tty", "container"), CONTEXT),
     ("events.join_window_ms", ("join-window",), "1m30s", 90_000, 120_000),
     ("host.name", ("host",), "blam", "blam", "box"),
     ("host.machine_id", ("machine-id",), "deadbeef", "deadbeef", ""),
@@ -160,6 +161,7 @@ def test_key_of_a_file(
         ("metrics = true", "http.metrics", True),
         ("metrics = false", "http.metrics", False),
         ("audit-log-last-modify-seconds-threshold = 7", "audit_check.modified_threshold_s", 7),
+        ('context = "none"', "events.context", ()),
         ('event-types = ["UserLogout", "AuditGap"]', "events.types", ("UserLogout", "AuditGap")),
     ],
 )
@@ -335,6 +337,8 @@ def test_listen(argv: list[str], environ: dict[str, str], listen: tuple[str, int
             ["--event-types", "UserLogin,UserActions"],
             'flag --event-types: "UserActions" is no type of event; did you mean UserAction?',
         ),
+        (["--context", "tty,ancestor"], 'flag --context: "ancestor" is no context; did you mean ancestors?'),
+        (["--context", "none,tty"], 'flag --context: "none,tty": none stands alone'),
         (["--event-types", "UserLogin,"], 'flag --event-types: "" is no type of event'),
         (["--http-address", "2112"], 'flag --http-address: "2112" is no address; write it as 127.0.0.1:2112 or :2112'),
         (
@@ -427,7 +431,7 @@ def test_files_that_are_refused(text: str, message: str | None, tmp_path: Path) 
 
 
 LIVE = (
-    "reject-log event-types join-window metrics healthz http-address http-server-read-timeout"
+    "reject-log event-types context join-window metrics healthz http-address http-server-read-timeout"
     " http-server-read-header-timeout audit-metrics audit-seconds-interval audit-log-last-modify-seconds-threshold"
     " log-level"
 ).split()
@@ -663,11 +667,16 @@ def test_core_is_told(tmp_path: Path) -> None:
     machine, boot = tmp_path / "machine", tmp_path / "boot"
     machine.write_bytes(b"deadbeef\n")
     boot.write_bytes(UUID.encode() + b"\n")
-    words = ["--machine-id-path", str(machine), "--event-types", "UserLogin", "--join-window", "5s"]
+    words = ["--machine-id-path", str(machine), "--event-types", "UserLogin", "--join-window", "5s", "--context", "tty"]
     config = of(*words)
     settings = core_settings(config.host, config.events, boot_id_path=str(boot))
     wanted = CoreSettings(
-        host="box", machine_id="deadbeef", boot_id=UUID, event_types=("UserLogin",), join_window_ms=5_000
+        host="box",
+        machine_id="deadbeef",
+        boot_id=UUID,
+        event_types=("UserLogin",),
+        context=("tty",),
+        join_window_ms=5_000,
     )
     assert settings == wanted
     config = of(*words, "--machine-id", "cafe", "-boot-id", NO_BOOT_ID)
@@ -683,7 +692,11 @@ def test_core_is_told_where_there_are_no_ids(tmp_path: Path) -> None:
 
 def test_the_core_has_the_defaults_of_the_settings() -> None:
     core = CoreSettings(host="", machine_id="", boot_id="")
-    assert (core.event_types, core.join_window_ms) == (Events().types, Events().join_window_ms)
+    assert (core.event_types, core.context, core.join_window_ms) == (
+        Events().types,
+        Events().context,
+        Events().join_window_ms,
+    )
 
 
 # The settings of a replay.

@@ -18,14 +18,14 @@ FLOORS = (
     ("_scan",),
     ("_sessions",),
     ("_fastparse", "_sshd", "events"),
-    ("_fields",),
+    ("_fields", "_processes"),
     ("_normalise", "_logins"),
     ("normalise", "logins", "ends", "checkpoint", "health", "privileges", "auditctl"),
     ("vendor",),
     ("core",),
     ("sources", "sinks"),
     ("config",),
-    ("watch", "written"),
+    ("proc", "watch", "written"),
     ("feed", "output", "http", "service"),
     ("daemon", "doctor"),
     ("cli",),
@@ -45,7 +45,7 @@ MEMBER_LISTS = ("__init__", "all")
 # Sources know bytes and files and never events; sinks see bytes only.
 BYTES_ONLY = ("sources", "sinks")
 EVENT_ROOMS = (
-    "events", "_sessions", "_fastparse", "_fields", "_sshd", "_normalise", "_logins", "normalise", "logins", "ends",
+    "events", "_sessions", "_fastparse", "_fields", "_processes", "_sshd", "_normalise", "_logins", "normalise", "logins", "ends",
     "vendor", "core",
 )  # fmt: skip
 
