@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from audito._fastparse cimport EventSink
 from audito._fields cimport F_KNOWN_MAX
+from audito._processes cimport Process, Processes
 from audito._redact cimport Finder
 from audito._scan cimport Span
 from audito._sessions cimport Event, Record, Session
@@ -56,6 +57,9 @@ cdef struct Facts:
     Record *address                 # the SOCKADDR
     bint has_argv
     Span avc_result                 # denied, granted
+    Span tty                        # of a SYSCALL that read_syscall() read
+    int64_t pid                     # of whom the main record is about, and its parent; below 0: not told
+    int64_t ppid
 
 
 cdef struct FieldNames:
@@ -129,6 +133,7 @@ cdef class Reader(EventSink):
     cdef Facts facts
     cdef str exe                    # text of exe, None: not made yet
     cdef Meaning meaning
+    cdef bint want_tty              # of events that their SYSCALL names
     cdef bint exact                 # text as go-libaudit prints it, for comparison: see text_of
     cdef uint8_t *scratch           # for decoded text
     cdef size_t scratch_size
@@ -191,7 +196,9 @@ cdef class ActionBuilder(Reader):
     cdef FieldNames privileged      # tables.programs.PRIVILEGE_PROGRAMS
     cdef Span frame_parts[FRAME_PARTS]  # events.action_frame(): what stands between a line's variable parts
     cdef object encode_into         # of msgspec's encoder
-    cdef bint want_actions
+    cdef bint want_actions, want_context, want_parent, want_ancestors, want_container
+    cdef Processes processes        # None: nothing of them is wanted
+    cdef object container_of        # for them
     cdef uint64_t second            # the second that second_text shows
     cdef char second_text[80]       # 24 are used; the compiler counts with years of ten digits
     cdef readonly uint64_t args_incomplete
@@ -202,13 +209,15 @@ cdef class ActionBuilder(Reader):
     cdef bint is_dropped(self, Session *session) except -1
     cdef int write_action(self, Event *event, Session *session) except -1
     cdef object extra(self, Event *event, Session *session, bint failed)
+    cdef Process *process(self, Event *event) except? NULL
+    cdef int write_context(self, Event *event) except -1
+    cdef Span tty(self) noexcept
     cdef object after_logout(self, Event *event, Session *session)
     cdef object privilege(self)
     cdef object named(self, bytes name)
     cdef uint8_t *line_room(self, size_t bytes) except NULL
     cdef int encode(self, object struct) except -1
     cdef bint failed(self)
-    cdef object number(self, int field)
     cdef object text(self, int field)
     cdef object rule_key(self)
     cdef object user(self)

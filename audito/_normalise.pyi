@@ -1,12 +1,12 @@
 """Compiled half of :mod:`audito.normalise`: a whole audit event in, what it means out."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import final
 
 from msgspec import Raw
 
 from audito._fastparse import EventSink
-from audito.events import DecodedEvent
+from audito.events import CONTEXT, ContainerOf, DecodedEvent
 from audito.filters import Filters
 from audito.redact import Redactor
 
@@ -71,11 +71,17 @@ class ActionBuilder(Reader):
         target: Raw,
         *,
         actions: bool = True,
+        context: Collection[str] = CONTEXT,
+        container_of: ContainerOf | None = None,
         redactor: Redactor | None = None,
         filters: Filters | None = None,
     ) -> None: ...
-    def want(self, *, actions: bool) -> None:
-        """Whether lines are made from the next event on."""
+    def want(self, *, actions: bool, context: Collection[str]) -> None:
+        """Whether lines are made from the next event on, and with which of events.CONTEXT."""
+    def dump_processes(self) -> list[tuple[int, int, int, int, str, int, tuple[str, ...]]]:
+        """(slot, generation, pid, ppid, exe, parent's pid, ancestors) of what is known, for the checkpoint."""
+    def load_processes(self, rows: Iterable[tuple[int, int, int, int, str, int, Sequence[str]]]) -> None:
+        """Go on from dump_processes(), slots and generations being those of now."""
     def take(self) -> bytes:
         """The lines made since the last take, in order."""
 

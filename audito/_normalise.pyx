@@ -3,6 +3,7 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.unicode cimport PyUnicode_New
+from libc.stdint cimport int32_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
@@ -18,6 +19,7 @@ from audito._fields cimport (
     is_simple, is_upper_hex, known_field, lower_key, needs_decoding, read_path, record_field, same_key, same_letters,
     same_text, says_nothing, signed_int, stripped, without_mark,
 )
+from audito._processes cimport Lineage, Process, Processes
 from audito._redact cimport CONTEXT, HARMLESS, SECRET
 from audito._scan cimport (
     Span, ends_text, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of, span_starts, unhex,
@@ -69,6 +71,30 @@ cdef inline uint32_t word_hash(const uint8_t *p, Py_ssize_t len) noexcept nogil:
     else:
         memcpy(&mix, p, <size_t>len)
     return <uint32_t>((mix ^ <uint64_t>len) * 0x9E3779B97F4A7C15ULL >> 40) & (WORDS - 1)
+
+
+cdef inline Span tty_before(const uint8_t *start, const uint8_t *p) noexcept nogil:
+    # The value of tty=, from ` tty=pts0 ses=7` in front of p; ptr NULL where it is not one of the last two fields.
+    cdef const uint8_t *end
+    cdef int field
+    for field in range(2):
+        end = p
+        while p > start and (p - 1)[0] > c' ':
+            p -= 1
+        if end - p >= 4 and memcmp(p, b"tty=", 4) == 0:
+            return span_of(p + 4, end - p - 4)
+        if p > start:
+            p -= 1
+    return span_of(NULL, 0)
+
+
+cdef inline bint is_word(Span text) noexcept nogil:
+    # ASCII letters, digits and marks that need no escape, in JSON or by ours.
+    cdef Py_ssize_t i
+    for i in range(text.len):
+        if not c' ' < text.ptr[i] < 0x7F or text.ptr[i] == c'"' or text.ptr[i] == c'\\':
+            return False
+    return True
 
 
 cdef inline bint word_is(object word, const uint8_t *p, Py_ssize_t len) noexcept:
@@ -192,7 +218,7 @@ cdef inline const uint8_t *take(Facts *f, const uint8_t *p, const uint8_t *end, 
     return p + 1 if p < end and p[0] == c' ' else p
 
 
-cdef inline const uint8_t *in_order(Facts *f, const uint8_t *p, const uint8_t *end) noexcept nogil:
+cdef inline const uint8_t *in_order(Facts *f, const uint8_t *p, const uint8_t *end, bint want_tty) noexcept nogil:
     # The fields of a SYSCALL that are where the kernel has them since 2.6.33; returns where it is otherwise.
     cdef const uint8_t *q
     p = take(f, p, end, b"arch=", 5, F_ARCH)
@@ -215,6 +241,8 @@ cdef inline const uint8_t *in_order(Facts *f, const uint8_t *p, const uint8_t *e
     q = further(p, end, b" comm=", 6)           # past eight more ids, tty=, ses=
     if q is NULL:
         return p
+    if want_tty:
+        f.tty = tty_before(p, q)
     p = take(f, q + 1, end, b"comm=", 5, F_COMM)
     return take(f, p, end, b"exe=", 4, F_EXE)
 
@@ -251,7 +279,7 @@ cdef class Reader(EventSink):
         f.field_count = f.path_count = 0
         f.address = NULL
         f.has_argv = False
-        f.avc_result = span_of(NULL, 0)
+        f.avc_result = f.tty = span_of(NULL, 0)
         self.exe = None
         memset(f.known, 0, sizeof(f.known))
         f.main = record
@@ -337,7 +365,7 @@ cdef class Reader(EventSink):
         # begins where the fields are no longer in the order in which the kernel writes them.
         cdef Facts *f = &self.facts
         cdef const uint8_t *end = text.ptr + text.len
-        cdef const uint8_t *p = in_order(f, text.ptr, end)
+        cdef const uint8_t *p = in_order(f, text.ptr, end, self.want_tty)
         cdef const uint8_t *start
         cdef Span key
         cdef Span value
@@ -972,9 +1000,14 @@ def record_fields(bytes line):
 
 # ---------------------------------------------------------------------------------------------- builders
 
+cdef inline object number(int64_t value):
+    return value if value >= 0 else UNSET
+
+
 cdef class ActionBuilder(Reader):
 
-    def __cinit__(self, Rules rules, target, *, bint actions=True, redactor=None, filters=None):
+    def __cinit__(self, Rules rules, target, *, bint actions=True, context=events.CONTEXT, container_of=None, redactor=None,
+                  filters=None):
         cdef int i
         if redactor is not None:
             self.redactor = redactor
@@ -983,7 +1016,8 @@ cdef class ActionBuilder(Reader):
             self.filters = filters
             for i in range(FILTER_FIELDS):
                 self.filter_asks[i] = filters.asks[i]
-        self.want_actions = actions
+        self.container_of = container_of
+        self.want(actions=actions, context=context)
         self.encode_into = json.Encoder().encode_into
         self.encoded = bytearray()
         self.frame = list(events.action_frame(target))
@@ -997,8 +1031,26 @@ cdef class ActionBuilder(Reader):
     def __dealloc__(self):
         free(self.lines)
 
-    def want(self, *, bint actions):
+    def want(self, *, bint actions, context):
         self.want_actions = actions
+        self.want_tty = "tty" in context
+        self.want_parent = "parent" in context
+        self.want_ancestors = "ancestors" in context
+        self.want_container = "container" in context
+        self.want_context = len(context) > 0
+        if not (self.want_parent or self.want_ancestors or (self.want_container and self.container_of is not None)):
+            self.processes = None
+            return
+        if self.processes is None:
+            self.processes = Processes()
+        self.processes.container_of = self.container_of if self.want_container else None
+
+    def dump_processes(self):
+        return [] if self.processes is None else self.processes.dump()
+
+    def load_processes(self, rows):
+        if self.processes is not None:
+            self.processes.load(rows)
 
     def take(self):
         cdef bytes lines = b""
@@ -1057,6 +1109,8 @@ cdef class ActionBuilder(Reader):
         self.used = <size_t>(put_span(p, part[1]) - self.lines)
         try:
             self.encode(extra)
+            if self.want_context:
+                self.write_context(event)
         except BaseException:
             self.used = start
             raise
@@ -1115,6 +1169,8 @@ cdef class ActionBuilder(Reader):
         cdef bint whole = True
         cdef object args = UNSET
         cdef object incomplete = UNSET
+        f.pid = span_int(f.known[F_PID])
+        f.ppid = span_int(f.known[F_PPID])
         if f.has_argv:
             args = self.argv(&argc, &whole)
             if not whole:
@@ -1127,9 +1183,67 @@ cdef class ActionBuilder(Reader):
             self.args_incomplete += 1
         return ActionExtra(
             m.action, m.how, Object(unset_if_none(m.object_type), unset_if_none(m.primary), unset_if_none(m.secondary)),
-            args, incomplete, event.seq, self.number(F_PID), self.number(F_PPID), self.text(F_CWD),
+            args, incomplete, event.seq, number(f.pid), number(f.ppid), self.text(F_CWD),
             unset_if_none(self.exe_text()), self.rule_key(), exit_code if exit_code != NO_INT else UNSET, self.user(),
             self.privilege(), CORRELATIONS[session.correlation], self.after_logout(event, session))
+
+    cdef Process *process(self, Event *event) except? NULL:
+        # The row of the process that acted, NULL where nobody asks or the event names none. Only the kernel's own
+        # record tells the parent: what a message says of one is any program's text.
+        cdef Facts *f = &self.facts
+        cdef int64_t ppid = f.ppid if f.main.type == TYPE_SYSCALL else 0
+        if self.processes is None or not 0 < f.pid < 0x7FFFFFFF:
+            return NULL
+        return self.processes.meet(event.session, event.generation, <int32_t>f.pid,
+                                   <int32_t>ppid if 0 < ppid < 0x7FFFFFFF else 0, self.exe_text(), event.ts_ms)
+
+    cdef int write_context(self, Event *event) except -1:
+        # Put the fields of events.Context behind those of the extra that was just written: they are constant for a
+        # process, and copied.
+        cdef Process *process = self.process(event)
+        cdef Span tty = self.tty() if self.want_tty else span_of(NULL, 0)
+        cdef Span parent = span_of(NULL, 0)
+        cdef Span ancestors = span_of(NULL, 0)
+        cdef Span container = span_of(NULL, 0)
+        cdef bytes escaped
+        cdef uint8_t *p
+        if process is not NULL:
+            if process.above is not NULL:
+                if self.want_parent:
+                    parent = (<Lineage>process.above).parent
+                if self.want_ancestors:
+                    ancestors = (<Lineage>process.above).ancestors
+            if process.container is not NULL and self.want_container:
+                container = span_of(<const uint8_t *><const char *>(<bytes>process.container),
+                                    len(<bytes>process.container))
+        if tty.len and not is_word(tty):
+            escaped = events.context_part(events.Context(tty=self.plain(tty.ptr, tty.len)))
+            escaped = escaped[8:len(escaped) - 1]       # without `,"tty":"` and `"`
+            tty = span_of(<const uint8_t *><const char *>escaped, len(escaped))
+        p = self.line_room(<size_t>(tty.len + parent.len + ancestors.len + container.len) + sizeof(',"tty":""}'))
+        p -= 1                              # the extra's closing brace
+        if tty.len:
+            p = put_span(put(p, b',"tty":"', 8), tty)
+            p = put(p, b'"', 1)
+        p = put_span(p, parent)
+        p = put_span(p, ancestors)
+        p = put_span(p, container)
+        p[0] = c'}'
+        self.used = <size_t>(p + 1 - <uint8_t *><char *>self.lines)
+        return 0
+
+    cdef Span tty(self) noexcept:
+        # The terminal as the kernel names it (pts0), or as a program does in its message (pts/0, ssh); len 0: none.
+        cdef Span name = self.facts.tty
+        cdef Field *field
+        if name.ptr is NULL:
+            field = self.find(span_of(<const uint8_t *>b"terminal", 8))
+            if field is NULL:
+                field = self.find(span_of(<const uint8_t *>b"tty", 3))
+            if field is NULL:
+                return name
+            name = field.value
+        return span_of(NULL, 0) if says_nothing(name) or span_is(name, b"(none)", 6) else name
 
     cdef object after_logout(self, Event *event, Session *session):
         # What was left running when sshd ended the session. sshd's own last messages are none of it.
@@ -1138,7 +1252,7 @@ cdef class ActionBuilder(Reader):
         # Serials wrap: one that is up to half the range ahead is a later one.
         if event.ts_ms == session.end_ms and event.seq - session.end_seq - 1 >= 0x7FFFFFFFu:
             return UNSET
-        return UNSET if span_int(self.facts.known[F_PID]) == session.pid else True
+        return UNSET if self.facts.pid == session.pid else True
 
     cdef object privilege(self):
         # Who becomes somebody else: by a program that does that, or its message. Of an execve process_args says more.
@@ -1163,10 +1277,6 @@ cdef class ActionBuilder(Reader):
     cdef object named(self, bytes name):
         cdef Field *field = self.find(span_of(<const uint8_t *><const char *>name, len(name)))
         return UNSET if field is NULL else self.field_text(field)
-
-    cdef object number(self, int field):
-        cdef int64_t value = span_int(self.facts.known[field])
-        return value if value >= 0 else UNSET
 
     cdef object text(self, int field):
         cdef str text = self.known_text(field)

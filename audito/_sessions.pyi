@@ -56,6 +56,8 @@ class Sessions:
         """One row a session, oldest first, in the order of the fields of ``core.SessionRow``."""
     def load(self, rows: Iterable[Any]) -> dict[int, int]:
         """Take in dump()'s rows, as objects with these fields, in their order; returns old slot to new slot."""
+    def generation(self, slot: int) -> int:
+        """Which of the sessions that had this slot has it now; 0 where none has."""
     def identify(self, slot: int, source: bytes | Raw, subjects: bytes | Raw) -> None:
         """Say who a session is, as JSON: what its events are written with from now on.
 

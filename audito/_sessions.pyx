@@ -332,6 +332,11 @@ cdef class Sessions:
                 "generation": s.generation, "actions": s.actions, "failures": s.failures, "commands": s.commands,
                 "correlation": s.correlation}
 
+    def generation(self, int32_t slot):
+        if slot < 0 or <uint32_t>slot >= self.used or self.slots[slot].state == SESSION_FREE:
+            return 0
+        return self.slots[slot].generation
+
     def identify(self, int32_t slot, const uint8_t[::1] source not None, const uint8_t[::1] subjects not None):
         cdef Session *s = self.checked(slot)
         cdef size_t source_len = <size_t>source.shape[0]

@@ -21,7 +21,7 @@ from msgspec import Struct
 from msgspec.structs import fields, replace
 
 from audito.errors import UsageError
-from audito.events import EVENT_TYPES, UNKNOWN
+from audito.events import CONTEXT, EVENT_TYPES, UNKNOWN
 from audito.filters import FILTERS_MAX, Filter, line_of_table, parse_filter
 from audito.redact import ALL, OwnPattern, Redaction, check_own_patterns, parse_own_names, parse_own_pattern
 from audito.sources import Format
@@ -187,6 +187,22 @@ def parse_event_types(text: str) -> tuple[str, ...]:
         if name not in EVENT_TYPES:
             raise ValueError(f'"{name}" is no type of event{nearest(name, EVENT_TYPES)}')
     return tuple(name for name in EVENT_TYPES if name in names)
+
+
+NO_CONTEXT = "none"
+
+
+def parse_context(text: str) -> tuple[str, ...]:
+    """Names of context, with commas between them, in the order of the documentation, or "none". Errors: ValueError."""
+    names = [name.strip() for name in text.split(",")]
+    if names == [NO_CONTEXT]:
+        return ()
+    if NO_CONTEXT in names:
+        raise ValueError(f'"{text}": {NO_CONTEXT} stands alone')
+    for name in names:
+        if name not in CONTEXT:
+            raise ValueError(f'"{name}" is no context{nearest(name, (*CONTEXT, NO_CONTEXT))}')
+    return tuple(name for name in CONTEXT if name in names)
 
 
 def parse_redact_off(text: str) -> tuple[str, ...]:
@@ -379,6 +395,17 @@ class Events(Struct, frozen=True, kw_only=True):
             help="Write only these types of event, with commas between them: " + ", ".join(EVENT_TYPES) + ".",
         ),
     ] = EVENT_TYPES
+    context: Annotated[
+        tuple[str, ...],
+        Setting(
+            names=("context",),
+            value="LIST",
+            live=True,
+            parse=parse_context,
+            default="all of them",
+            help=f"Of {', '.join(CONTEXT)} add only these to actions, with commas between them, or {NO_CONTEXT}.",
+        ),
+    ] = CONTEXT
     join_window_ms: Annotated[
         int,
         Setting(
@@ -1196,6 +1223,7 @@ def core_settings(host: Host, events: Events, rules: Rules, *, boot_id_path: str
         machine_id=host.machine_id or read_id(host.machine_id_path) or UNKNOWN,
         boot_id=host.boot_id or parse_boot_id(read_id(boot_id_path)) or UNKNOWN,
         event_types=events.types,
+        context=events.context,
         join_window_ms=events.join_window_ms,
         syslog_time_zone=host.syslog_time_zone,
         redaction=Redaction(off=rules.redact_off, names=rules.redact_names, patterns=rules.redact_patterns),

@@ -66,6 +66,7 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     machine_id: str
     boot_id: str
     event_types: tuple[str, ...] = events.EVENT_TYPES
+    context: tuple[str, ...] = events.CONTEXT
     join_window_ms: int = 120_000
     session_count_max: int = 131_072
     syslog_time_zone: str = ""
@@ -93,6 +94,7 @@ class PendingLogin(Struct, eq=False):
 
 U32 = Annotated[int, Meta(ge=0, lt=2**32)]
 TimeMs = Annotated[int, Meta(ge=0, le=2**62)]
+Pid = Annotated[int, Meta(ge=0, lt=2**31)]
 Flag = Annotated[int, Meta(ge=0, le=1)]
 
 
@@ -102,7 +104,7 @@ class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
     slot: U32
     node: U32
     ses: U32
-    pid: Annotated[int, Meta(ge=0, lt=2**31)]
+    pid: Pid
     open_ms: TimeMs
     seen_ms: TimeMs
     state: Annotated[int, Meta(ge=1, le=STATE_KERNEL)]
@@ -114,6 +116,17 @@ class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
     end_ms: TimeMs
     end_seq: U32
     correlation: Annotated[int, Meta(ge=0, lt=len(events.CORRELATIONS))]
+
+
+class ProcessRow(Struct, array_like=True, forbid_unknown_fields=True):
+    """One process of a session as ``ActionBuilder.dump_processes`` gives it, less the slot's generation."""
+
+    slot: U32
+    pid: Pid
+    ppid: Pid
+    exe: str
+    parent: Pid
+    ancestors: tuple[str, ...]
 
 
 class Again(Struct):
@@ -163,16 +176,22 @@ class CoreState(Struct):
     unresolved_bytes: Annotated[int, Meta(ge=0, lt=2**62)] = 0
     unwritten: U32 = 0
     kernel_lost: int = 0
+    processes: list[ProcessRow] = []
 
 
 class Core:
     """Joins one host's sshd lines and audit records. Not thread safe.
 
-    Offsets are bytes fed since the stream's base. Errors: none for any input; ``load`` raises StateError, making one
-    ValueError for a time zone that there is not.
+    Offsets are bytes fed since the stream's base. ``container_of``: looks a process up, live only. Errors: none for any
+    input; ``load`` raises StateError, making one ValueError for a time zone that there is not.
     """
 
-    def __init__(self, settings: CoreSettings, reject: Reject | None = None) -> None:
+    def __init__(
+        self,
+        settings: CoreSettings,
+        reject: Reject | None = None,
+        container_of: events.ContainerOf | None = None,
+    ) -> None:
         self.settings = settings
         self._target = Raw(_encoder.encode(events.Target(settings.host, settings.machine_id)))
         self._types = frozenset(settings.event_types)
@@ -182,6 +201,8 @@ class Core:
             rules(),
             self._target,
             actions="UserAction" in self._types,
+            context=settings.context,
+            container_of=container_of,
             redactor=self._redactor if self._redactor.counts else None,
             filters=self._filters if settings.filters else None,
         )
@@ -269,11 +290,13 @@ class Core:
         self._ends.flush()
         self._write_logouts()
 
-    def adjust(self, event_types: tuple[str, ...], join_window_ms: int) -> None:
+    def adjust(self, event_types: tuple[str, ...], context: tuple[str, ...], join_window_ms: int) -> None:
         """Change what is written and how long logins wait, between two feeds. What is held stays held."""
-        self.settings = msgspec.structs.replace(self.settings, event_types=event_types, join_window_ms=join_window_ms)
+        self.settings = msgspec.structs.replace(
+            self.settings, event_types=event_types, context=context, join_window_ms=join_window_ms
+        )
         self._types = frozenset(event_types)
-        self._builder.want(actions="UserAction" in self._types)
+        self._builder.want(actions="UserAction" in self._types, context=context)
 
     # -------------------------------------------------------------------------------- output
 
@@ -443,6 +466,8 @@ class Core:
                     self._conflict(login, slot, str(session["ses"]))
                     return
         self._counts["logins_without_session"] += 1
+        if self._audit.lines:  # else nobody reads audit records here, and no login can have a session
+            self._gaps.login_without_session(login.login_id, login.time_ms)
         self._ends.unopened(login.pid, Unopened(login.login_id, login.time_ms, login.source, login.subjects))
 
     def _conflict(self, login: PendingLogin, slot: int, audit_id: str) -> None:
@@ -621,6 +646,11 @@ class Core:
         pending = [login for login in self._pending_order if not login.settled]
         audit = self._audit
         again = Again(audit.taken - audit.resolved, audit.top_ms, audit.open_events())
+        processes = [
+            ProcessRow(row[0], *row[2:])
+            for row in self._builder.dump_processes()
+            if self._sessions.generation(row[0]) == row[1]
+        ]
         return _encoder.encode(
             CoreState(
                 rows,
@@ -634,6 +664,7 @@ class Core:
                 audit.unresolved_bytes,
                 self._sessions.held[0] + audit.inflight,
                 self._gaps.kernel_lost,
+                processes,
             )
         )
 
@@ -671,6 +702,11 @@ class Core:
         for slot, identity in saved.identities.items():
             if slot in slots:
                 self._sessions.identify(slots[slot], *identity)
+        self._builder.load_processes(
+            (slots[p.slot], self._sessions.generation(slots[p.slot]), p.pid, p.ppid, p.exe, p.parent, p.ancestors)
+            for p in saved.processes
+            if p.slot in slots
+        )
         for row in saved.sessions:
             if not row.ended and row.slot in saved.identities:
                 self._ends.login(row.pid, saved.identities[row.slot][0])

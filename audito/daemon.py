@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from audito import checkpoint, privileges
+from audito import checkpoint, privileges, proc
 from audito.config import LEVELS, Config, Input, audit_source, core_settings, sshd_source, take_live
 from audito.core import Core
 from audito.errors import AuditoError, SinkError, SourceError, StateError
@@ -224,7 +224,11 @@ class Daemon:
             self.complaints.over("http")
 
     def _new_core(self) -> Core:
-        return Core(self.settings, self._reject if self._hears_rejects else None)
+        return Core(
+            self.settings,
+            self._reject if self._hears_rejects else None,
+            proc.Containers().find if proc.has_the_kernels_pids() else None,
+        )
 
     def _new_rejects(self) -> RejectLog | None:
         path = self.config.output.reject_log
@@ -554,7 +558,7 @@ class Daemon:
         if others:
             log.warning("needs a restart, and stays as it is until then: %s", ", ".join(others))
         logging.getLogger().setLevel(LEVELS[new.daemon.log_level])
-        self.core.adjust(new.events.types, new.events.join_window_ms)
+        self.core.adjust(new.events.types, new.events.context, new.events.join_window_ms)
         self.settings = self.core.settings
         if new.output.reject_log != old.output.reject_log:
             if self.rejects is not None:

@@ -7,8 +7,9 @@ reference cycle, and building them costs half as much (480 against 880 ns an eve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
@@ -116,7 +117,8 @@ class ActionExtra(Struct, gc=False, omit_defaults=True):
 
     ``args_incomplete``: process_args is not all of argv; the kernel's argc, or -1 where it did not come.
     ``correlation``: one of CORRELATIONS. ``afterLogout``: sshd had ended the session; it was left running.
-    ``redacted``: what found a secret in one of these texts; each stands as ``[redacted]`` there.
+    ``redacted``: what found a secret in one of these texts; each stands as ``[redacted]`` there. Behind these stand the
+    fields of :class:`Context`, as far as they are known.
     """
 
     action: str
@@ -136,6 +138,49 @@ class ActionExtra(Struct, gc=False, omit_defaults=True):
     correlation: str | UnsetType = UNSET
     afterLogout: bool | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
+
+
+class Parent(Struct, gc=False):
+    """The process that started the one that acted. Another one may have taken it over since: ``ppid`` tells that."""
+
+    pid: int
+    exe: str
+
+
+class Container(Struct, gc=False, omit_defaults=True):
+    """The container that a process is in, by its cgroup's name. ``id``: 64 hex digits; ``pod``: Kubernetes' uid."""
+
+    id: str | UnsetType = UNSET
+    pod: str | UnsetType = UNSET
+
+
+ContainerOf: TypeAlias = Callable[[int, int], Container | None]
+"""From a pid and the time of a record of that process, in ms: its container. Live only, and the daemon's business."""
+
+
+class Context(Struct, gc=False, omit_defaults=True, kw_only=True):
+    """What ``metadata.extra`` of an action says of its process beside the record's own fields.
+
+    ``tty``: the terminal. ``ancestors``: the programs above the process when it was first met, from its parent up to
+    sshd, or to where no event told of the next.
+    """
+
+    tty: str | UnsetType = UNSET
+    parent: Parent | UnsetType = UNSET
+    ancestors: tuple[str, ...] | UnsetType = UNSET
+    container: Container | UnsetType = UNSET
+
+
+CONTEXT = Context.__struct_fields__
+"""What can be switched off by name, in the order of the output; ``--context`` takes these."""
+
+
+_context_encoder = msgspec.json.Encoder()
+
+
+def context_part(context: Context) -> bytes:
+    """The fields of one that has some, as they stand behind others in an object: ``,"tty":"pts0"``."""
+    return b"," + _context_encoder.encode(context)[1:-1]
 
 
 class ActionMetadata(Struct, gc=False):
@@ -253,7 +298,8 @@ class GapExtra(Struct, gc=False, omit_defaults=True, kw_only=True, rename={"from
 
 
 class GapMetadata(Struct, gc=False):
-    """``auditId`` of a gap is "from-to"; without these the reason, with the sequence or the time in ms behind it."""
+    """``auditId`` of a gap is "from-to", or that of the UserLogin; without these the reason, with the sequence or the
+    time in ms behind it."""
 
     auditId: str
     extra: GapExtra
@@ -325,6 +371,7 @@ GAP_REASONS = (
     "auditd_resumed",
     "record_too_long",
     "session_evicted",
+    "login_without_session",
     "killed",
     "file_gone",
     "file_truncated",

@@ -113,6 +113,11 @@ class Gaps:
         """Sessions that had not ended were pushed out by new ones: what they do from now on is nobody's."""
         self._tell(events.GapExtra(reason="session_evicted", detail=f"sessions: {count}"), time_ms)
 
+    def login_without_session(self, login_id: str, time_ms: int) -> None:
+        """No audit session was opened for a login: what was done in it is not known."""
+        extra = events.GapExtra(reason="login_without_session", count=1)
+        self._tell(extra, time_ms, audit_id=login_id, component="sshd")
+
     def killed(self, count: int, time_ms: int) -> None:
         """Events that were read from a pipe and not written yet when the process before this one was killed."""
         self._tell(events.GapExtra(reason="killed", count=count), time_ms)

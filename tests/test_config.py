@@ -43,7 +43,7 @@ from audito.config import (
 )
 from audito.core import CoreSettings
 from audito.errors import UsageError
-from audito.events import EVENT_TYPES
+from audito.events import CONTEXT, EVENT_TYPES
 from audito.filters import Filter
 from audito.redact import OwnPattern, Redaction
 
@@ -87,6 +87,7 @@ CASES: tuple[tuple[str, tuple[str, ...], str, Any, Any], ...] = (
     ("output.path", ("output", "audit-log-path", "app-events-output"), "out", "/here/out", "-"),
     ("output.reject_log", ("reject-log",), "rej", "/here/rej", ""),
     ("events.types", ("event-types",), "UserAction, UserLogin", ("UserLogin", "UserAction"), EVENT_TYPES),
+    ("events.context", ("context",), "container, tty", ("tty", "container"), CONTEXT),
     ("events.join_window_ms", ("join-window",), "1m30s", 90_000, 120_000),
     ("rules.filters", ("filter",), "drop n exe=/a", (Filter("n", True, (("exe", ("/a",)),)),), ()),
     ("rules.redact_off", ("redact-off",), "url, mysql", ("mysql", "url"), ()),
@@ -168,6 +169,7 @@ def test_key_of_a_file(
         ("metrics = true", "http.metrics", True),
         ("metrics = false", "http.metrics", False),
         ("audit-log-last-modify-seconds-threshold = 7", "audit_check.modified_threshold_s", 7),
+        ('context = "none"', "events.context", ()),
         ('event-types = ["UserLogout", "AuditGap"]', "events.types", ("UserLogout", "AuditGap")),
     ],
 )
@@ -434,6 +436,8 @@ def test_u30_http_is_for_this_host_unless_asked(
             ["--event-types", "UserLogin,UserActions"],
             'flag --event-types: "UserActions" is no type of event; did you mean UserAction?',
         ),
+        (["--context", "tty,ancestor"], 'flag --context: "ancestor" is no context; did you mean ancestors?'),
+        (["--context", "none,tty"], 'flag --context: "none,tty": none stands alone'),
         (["--event-types", "UserLogin,"], 'flag --event-types: "" is no type of event'),
         (["--http-address", "2112"], 'flag --http-address: "2112" is no address; write it as 127.0.0.1:2112 or :2112'),
         (
@@ -526,7 +530,7 @@ def test_files_that_are_refused(text: str, message: str | None, tmp_path: Path) 
 
 
 LIVE = (
-    "reject-log event-types join-window metrics healthz http-address http-server-read-timeout"
+    "reject-log event-types context join-window metrics healthz http-address http-server-read-timeout"
     " http-server-read-header-timeout audit-metrics audit-seconds-interval audit-log-last-modify-seconds-threshold"
     " log-level"
 ).split()
@@ -762,7 +766,7 @@ def test_core_is_told(tmp_path: Path) -> None:
     machine, boot = tmp_path / "machine", tmp_path / "boot"
     machine.write_bytes(b"deadbeef\n")
     boot.write_bytes(UUID.encode() + b"\n")
-    words = ["--machine-id-path", str(machine), "--event-types", "UserLogin", "--join-window", "5s"]
+    words = ["--machine-id-path", str(machine), "--event-types", "UserLogin", "--join-window", "5s", "--context", "tty"]
     words += ["--syslog-time-zone", "UTC"]
     words += ["--filter", "drop a exe=x", "--redact-off", "url", "--redact-names", "pin", "--redact-pattern", "p=q"]
     config = of(*words)
@@ -772,6 +776,7 @@ def test_core_is_told(tmp_path: Path) -> None:
         machine_id="deadbeef",
         boot_id=UUID,
         event_types=("UserLogin",),
+        context=("tty",),
         join_window_ms=5_000,
         syslog_time_zone="UTC",
         redaction=Redaction(off=("url",), names=("pin",), patterns=(OwnPattern("p", "q"),)),
@@ -791,7 +796,11 @@ def test_core_is_told_where_there_are_no_ids(tmp_path: Path) -> None:
 
 def test_the_core_has_the_defaults_of_the_settings() -> None:
     core = CoreSettings(host="", machine_id="", boot_id="")
-    assert (core.event_types, core.join_window_ms) == (Events().types, Events().join_window_ms)
+    assert (core.event_types, core.context, core.join_window_ms) == (
+        Events().types,
+        Events().context,
+        Events().join_window_ms,
+    )
     assert core.filters == Rules().filters
     assert core.redaction == Redaction(
         off=Rules().redact_off, names=Rules().redact_names, patterns=Rules().redact_patterns

@@ -91,6 +91,7 @@ def test_a_certificate_login_and_a_command_have_the_known_shapes() -> None:
                 "key": "user-commands",
                 "exit": -13,
                 "correlation": "pid",
+                "tty": "pts0",
             },
         },
         "type": "UserAction",
@@ -167,7 +168,7 @@ def test_a_session_of_cron_is_nobodys() -> None:
     core.feed_audit(log.login(ses=3, pid=900, exe="/usr/sbin/cron") + log.execve(b"nproc", ses=3))
     core.feed_sshd(accepted(900), "pipe", 0)
     core.flush()
-    assert kinds(taken(core)) == ["UserLogin"]
+    assert kinds(taken(core)) == ["UserLogin", "AuditGap"]
     assert core.counters()["sessions_refused"] == 1
 
 

@@ -20,14 +20,14 @@ FLOORS = (
     ("_fastparse", "_sshd", "events", "_redact"),
     ("redact",),
     ("filters",),
-    ("_fields",),
+    ("_fields", "_processes"),
     ("_normalise", "_logins"),
     ("normalise", "logins", "ends", "gaps", "checkpoint", "health", "privileges", "auditctl"),
     ("vendor",),
     ("core",),
     ("sources", "sinks"),
     ("config",),
-    ("watch", "written"),
+    ("proc", "watch", "written"),
     ("feed", "output", "http", "service"),
     ("daemon", "doctor"),
     ("cli",),
@@ -47,8 +47,8 @@ MEMBER_LISTS = ("__init__", "all")
 # Sources know bytes and files and never events; sinks see bytes only.
 BYTES_ONLY = ("sources", "sinks")
 EVENT_ROOMS = (
-    "events", "_sessions", "_gaps", "_fastparse", "_fields", "_sshd", "_normalise", "_logins", "normalise", "logins", "ends",
-    "gaps", "vendor", "core",
+    "events", "_sessions", "_gaps", "_fastparse", "_fields", "_processes", "_sshd", "_normalise", "_logins", "normalise",
+    "logins", "ends", "gaps", "vendor", "core",
 )  # fmt: skip
 
 # What makes tasks, timers or threads.

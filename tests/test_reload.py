@@ -65,6 +65,22 @@ def _host(start: Start, home: Path, pipes: list[str]) -> Host:
     return Host(start, home, pipes)
 
 
+def test_context_changes(host: Host) -> None:
+    run = host.run
+    run.write("sshd", login_line(100))
+    run.write("audit", opened(7, 100, 1) + command(7, 2))
+    run.wait_sequences([2])
+    host.reload("context = 'none'\n")
+    run.write("audit", command(7, 3))
+    run.wait_sequences([2, 3])
+    host.reload("context = ['tty']\n")
+    run.write("audit", command(7, 4))
+    events = [event for event in run.wait_sequences([2, 3, 4]) if event["type"] == "UserAction"]
+    told = [event["metadata"]["extra"].get("tty") for event in events]
+    assert told[-3:] == ["pts0", None, "pts0"]
+    assert run.stop() == 0
+
+
 def test_event_types_change_and_no_session_is_forgotten(host: Host) -> None:
     run = host.run
     run.write("sshd", login_line(100))
