@@ -207,10 +207,10 @@ cdef class ActionBuilder(Reader):
     cdef bint filter_asks[FILTER_FIELDS]    # which of an action's facts a filter asks for
 
     cdef bint is_dropped(self, Session *session) except -1
-    cdef int write_action(self, Event *event, Session *session) except -1
+    cdef int write_action(self, Event *event, Session *session, Process *process) except -1
     cdef object extra(self, Event *event, Session *session, bint failed)
     cdef Process *process(self, Event *event) except? NULL
-    cdef int write_context(self, Event *event) except -1
+    cdef int write_context(self, Process *process) except -1
     cdef Span tty(self) noexcept
     cdef object after_logout(self, Event *event, Session *session)
     cdef object privilege(self)

@@ -1064,6 +1064,7 @@ cdef class ActionBuilder(Reader):
         return lines
 
     cdef int take_event(self, Event *event, Session *session) except -1:
+        cdef Process *process
         if session.identity is NULL:
             raise RuntimeError(f"the session in slot {event.session} is bound and has no identity")
         self.danger = HARMLESS
@@ -1074,8 +1075,12 @@ cdef class ActionBuilder(Reader):
             session.commands += 1
         if self.failed():
             session.failures += 1
-        if self.want_actions and (self.filters is None or not self.is_dropped(session)):
-            self.write_action(event, session)
+        if self.want_actions:
+            self.facts.pid = span_int(self.facts.known[F_PID])
+            self.facts.ppid = span_int(self.facts.known[F_PPID])
+            process = self.process(event)   # those of dropped actions have children, too
+            if self.filters is None or not self.is_dropped(session):
+                self.write_action(event, session, process)
         return 0
 
     cdef bint is_dropped(self, Session *session) except -1:
@@ -1089,7 +1094,7 @@ cdef class ActionBuilder(Reader):
             self.known_text(F_UID) if asks[2] else None, self.known_text(F_ADDED_UID) if asks[2] else None,
             identity_subjects(identity)[:identity.subjects_len] if asks[3] else None)
 
-    cdef int write_action(self, Event *event, Session *session) except -1:
+    cdef int write_action(self, Event *event, Session *session, Process *process) except -1:
         # A UserAction's line. Most of it is constant, or was when the session got its identity, and is copied; msgspec
         # encodes what only this event says. So there is no object a session, which would have to come from memory
         # (of 100,000 sessions: 900 ns an event).
@@ -1110,7 +1115,7 @@ cdef class ActionBuilder(Reader):
         try:
             self.encode(extra)
             if self.want_context:
-                self.write_context(event)
+                self.write_context(process)
         except BaseException:
             self.used = start
             raise
@@ -1151,7 +1156,7 @@ cdef class ActionBuilder(Reader):
         self.encode_into(struct, self.encoded)
         size = <size_t>len(self.encoded)
         p = self.line_room(size)
-        put(p, <const uint8_t *><const char *>self.encoded, <Py_ssize_t>size)
+        put(p, <const char *>self.encoded, size)
         self.used += size
         return 0
 
@@ -1169,8 +1174,6 @@ cdef class ActionBuilder(Reader):
         cdef bint whole = True
         cdef object args = UNSET
         cdef object incomplete = UNSET
-        f.pid = span_int(f.known[F_PID])
-        f.ppid = span_int(f.known[F_PPID])
         if f.has_argv:
             args = self.argv(&argc, &whole)
             if not whole:
@@ -1197,10 +1200,9 @@ cdef class ActionBuilder(Reader):
         return self.processes.meet(event.session, event.generation, <int32_t>f.pid,
                                    <int32_t>ppid if 0 < ppid < 0x7FFFFFFF else 0, self.exe_text(), event.ts_ms)
 
-    cdef int write_context(self, Event *event) except -1:
+    cdef int write_context(self, Process *process) except -1:
         # Put the fields of events.Context behind those of the extra that was just written: they are constant for a
         # process, and copied.
-        cdef Process *process = self.process(event)
         cdef Span tty = self.tty() if self.want_tty else span_of(NULL, 0)
         cdef Span parent = span_of(NULL, 0)
         cdef Span ancestors = span_of(NULL, 0)

@@ -87,7 +87,7 @@ def told(event: UserLogin | dict[str, Any]) -> dict[str, Any]:
         "identity": seen["subjects"]["userID"],
         "source": (source["type"], source["value"], source["extra"]["port"]),
         "data": seen["data"],
-        "extra": {name: what for name, what in seen["metadata"].get("extra", {}).items() if name != "trust"},
+        "extra": seen["metadata"].get("extra", {}),
     }
 
 

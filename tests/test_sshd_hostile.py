@@ -185,7 +185,11 @@ def test_an_end_is_that_of_the_connection_that_sshd_named(number: int) -> None:
     @settings(max_examples=25, deadline=None)
     @given(made(GRAMMAR.variants[number]))
     def check(line: Made) -> None:
-        (record,) = READER.feed(ENVELOPE % line.line, "journal", 0)
+        records = READER.feed(ENVELOPE % line.line, "journal", 0)
+        if line.cut and not records:  # a name could hold what stands right of it, and the rest be cut off
+            assert GRAMMAR.variants[number].whole, line
+            return
+        (record,) = records
         said = {name: lossless(value) for name, value in line.fields.items()}
         if record.event is not None:  # before anybody was let in: an attempt that failed
             source = meaning_of([record])[0][1]["source"]  # type: ignore[index]
