@@ -5,7 +5,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from audito._scan cimport Span, load8, span_of
 from audito._sshd cimport (
-    FLAG_AMBIGUOUS, FLAG_CUT, FLAG_TIMED, FLAG_TRUSTED, FLAG_UNESCAPED, ascii_str, is_plain, pid_of, text_of,
+    FLAG_AMBIGUOUS, FLAG_CUT, FLAG_SESSION, FLAG_TIMED, FLAG_TRUSTED, FLAG_UNESCAPED, REJECT_FORGED, ascii_str, is_plain,
+    pid_of, text_of,
 )
 
 from msgspec import UNSET as _UNSET
@@ -185,7 +186,12 @@ cdef class LoginBuilder(LineSink):
     cdef int take_line(self, Entry *entry, Match *match, uint32_t repeat) except -1:
         cdef const Reading *reading = &self._readings[match.variant.number]
         self._entry, self._match, self._reading = entry, match, reading
-        if reading.means == MEANS_FAILURE:
+        if entry.flags & FLAG_SESSION:
+            if reading.means != MEANS_END or entry.preauth:
+                entry.pid = 0
+                return REJECT_FORGED
+            self._out.append(self._tell_end())
+        elif reading.means == MEANS_FAILURE:
             record = self._failure()
             self._out.append(record)
             if not reading.invalid:
@@ -255,6 +261,9 @@ cdef class LoginBuilder(LineSink):
             record.pid = self._child_pid()  # the listener wrote it
         record.end = self._end(
             self._text(FIELD_USER), None if addr == "UNKNOWN" else addr, self._text(FIELD_PORT), self._reason() or None)
+        if self._entry.flags & FLAG_SESSION:
+            record.end.session = record.pid
+            record.pid = 0
         return record
 
     cdef int64_t _child_pid(self) noexcept:

@@ -66,6 +66,7 @@ cdef enum Flag:
     FLAG_TRUSTED = 2            # the transport vouches for it
     FLAG_CUT = 4                # read as a line that sshd cut
     FLAG_AMBIGUOUS = 8          # it reads in two ways, and what stands in doubt was left out
+    FLAG_SESSION = 32           # a login's user wrote it, in the audit session whose number stands for the pid
     FLAG_UNESCAPED = 16         # as it went to standard error: sshd leaves line ends in it, so a peer may have said it
 
 cdef enum Reject:               # why a line gave nothing; negative, as leaves return it
@@ -470,6 +471,7 @@ cdef str text_of(Span s, const Entry *entry, bint vis)
 
 # What lines that a row knows are given to. Entry and match are the scanner's: borrowed until the call returns.
 cdef class LineSink:
+    # 0, or REJECT_FORGED for what nobody may say but sshd itself.
     cdef int take_line(self, Entry *entry, Match *match, uint32_t repeat) except -1
     cdef int take_forged(self, Entry *entry) except -1     # a journal entry that is not sshd's own: it has no message
 

@@ -447,7 +447,7 @@ cdef int read_journal(Span line, Entry *entry) noexcept nogil:
     p = start + 1
     start = <const uint8_t *>memchr(p, c' ', <size_t>(end - p))
     trust = span_of(p, (end if start is NULL else start) - p)
-    if trust.len != 1 or not c'0' <= trust.ptr[0] <= c'2':
+    if trust.len != 1 or not c'0' <= trust.ptr[0] <= c'3':
         return REJECT_ENVELOPE
     entry.pid = pid_of(pid)
     entry.digits = 6
@@ -456,10 +456,15 @@ cdef int read_journal(Span line, Entry *entry) noexcept nogil:
     entry.message = span_of(p, end - p)
     if trust.ptr[0] == c'0':
         return REJECT_FORGED
-    entry.flags |= FLAG_TRUSTED
-    if trust.ptr[0] == c'2':
-        entry.flags |= FLAG_UNESCAPED
+    trust_entry(entry, trust.ptr[0] - c'0')
     return 0
+
+
+cdef inline void trust_entry(Entry *entry, int trust) noexcept nogil:
+    # As much as the journal vouches for: see sources/journal.py.
+    entry.flags |= FLAG_SESSION if trust == 3 else FLAG_TRUSTED
+    if trust == 2:
+        entry.flags |= FLAG_UNESCAPED
 
 
 cdef int form_of(Span line) noexcept nogil:
@@ -898,9 +903,7 @@ cdef class Scanner:
         entry.flags |= FLAG_TIMED
         if not trust:
             return REJECT_FORGED
-        entry.flags |= FLAG_TRUSTED
-        if trust > 1:
-            entry.flags |= FLAG_UNESCAPED
+        trust_entry(entry, trust)
         return 0
 
     cdef int _scan_entry(self, Entry *entry) except -1000:
@@ -928,8 +931,7 @@ cdef class Scanner:
         self._ambiguous += (match.flags & FLAG_AMBIGUOUS) != 0
         self._cut += (match.flags & FLAG_CUT) != 0
         self._repeated += repeat
-        self._sink.take_line(entry, match, min(repeat, <uint32_t>REPEAT_MAX))
-        return 0
+        return self._sink.take_line(entry, match, min(repeat, <uint32_t>REPEAT_MAX))
 
     cdef Match *_match(self, Span message, bint cut) noexcept:
         # The reading whose first free field ends first; of equal ones, the first in the table. NULL for none.

@@ -588,7 +588,11 @@ class Core:
         end = record.end
         assert end is not None, "a record of this kind has it"
         connection = f"{end.addr} {end.port}" if end.addr and end.port else ""
-        self._ends.line(record.pid, connection, Reason(end.reason or "", record.time_us // 1000))
+        reason = Reason(end.reason or "", record.time_us // 1000)
+        if end.session:
+            self._ends.line_of_session(str(end.session), connection, reason)
+        else:
+            self._ends.line(record.pid, connection, reason)
 
     def _write_logouts(self) -> None:
         for ended in self._ends.take():

@@ -41,6 +41,13 @@ class Reason(Struct, gc=False):
     time_ms: int
 
 
+class Own(Struct, gc=False):
+    """What was said in a login's own audit session, of the login with this connection."""
+
+    connection: str
+    reason: Reason
+
+
 class Unopened(Struct, gc=False):
     """A login that no audit session came for: only sshd's lines tell of its end."""
 
@@ -65,6 +72,7 @@ class Ends:
         self._pids: dict[str, int] = {}
         self._children: dict[int, int] = {}
         self._reasons: dict[int, Reason] = {}
+        self._own: dict[str, Own] = {}
         self._waiting: dict[int, Ended] = {}
         self._unopened: dict[int, Unopened] = {}
         self._ready: list[Ended] = []
@@ -102,11 +110,24 @@ class Ends:
         elif not (before := self._reasons.get(login_pid)) or not before.text:  # the first of several says most
             _keep(self._reasons, login_pid, reason, ENDED_MAX)
 
+    def line_of_session(self, audit_id: str, connection: str, reason: Reason) -> None:
+        """As line(), said in an audit session: it counts for a login of that session and no other's."""
+        ended = self._waiting.get(self._pids.get(connection, 0))
+        if not reason.text:
+            return
+        if ended and ended.audit_id == audit_id:
+            self._finish(ended, reason)
+        elif audit_id not in self._own:
+            _keep(self._own, audit_id, Own(connection, reason), ENDED_MAX)
+
     def session(self, ended: Ended) -> None:
         """The kernel ended a session."""
         if before := self._waiting.get(ended.pid):
             self._finish(before, None)  # its pid was used again
         reason = self._reasons.pop(ended.pid, None)
+        own = self._own.pop(ended.audit_id, None)
+        if own and not (reason and reason.text) and own.connection == _connection(ended.source):
+            reason = own.reason
         self._waiting[ended.pid] = ended
         if reason and reason.text:
             self._finish(ended, reason)

@@ -22,7 +22,7 @@ from audito import _sshd
 from audito._logins import LoginBuilder, event_id
 from audito.events import UNKNOWN, LoginExtra, LoginMetadata, Target, UserLogin
 from audito.tables import sshd
-from audito.tables.programs import EXECUTABLES, TAGS
+from audito.tables.programs import EXECUTABLES, NO_AUDIT_SESSION, TAGS
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Reject = Callable[[bytes, str], None]
@@ -52,12 +52,14 @@ class LoginEnd(msgspec.Struct, gc=False):
     """What a line says of an end: whose, by account, address and port, and why; None for what it does not say.
 
     A line without ``reason`` says only that it is over; of several lines the first that has one says most.
+    ``session``: the audit session in which it was written, where no more than that is certain of it; 0: elsewhere.
     """
 
     user: str | None
     addr: str | None
     port: str | None
     reason: str | None
+    session: int = 0
 
 
 class LoginRecord(msgspec.Struct, gc=False):
@@ -231,7 +233,10 @@ def time_zone(name: str) -> tzinfo | None:
 
 
 def journal_entry(line: bytes) -> tuple[int, int, int, bytes] | str | None:
-    """A line of ``journalctl -o json`` as (time in µs, pid, trust, message); "" for another program's entry."""
+    """A line of ``journalctl -o json`` as (time in µs, pid, trust, message); "" for another program's entry.
+
+    Trust and pid are those of the lines that sources/journal.py makes.
+    """
     try:
         fields = msgspec.json.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -252,8 +257,12 @@ def journal_entry(line: bytes) -> tuple[int, int, int, bytes] | str | None:
     # SYSLOG_PID is the sender's own word: only where the kernel did not tell journald who it was.
     pid = _number(fields.get("_PID")) or _number(fields.get("SYSLOG_PID"))
     trust = 0
-    if fields.get("_UID") == "0" and fields.get("_EXE") in EXECUTABLES:
+    executable = fields.get("_EXE") or None
+    session = _number(fields.get("_AUDIT_SESSION"))
+    if fields.get("_UID") == "0" and executable in EXECUTABLES:
         trust = 2 if fields.get("_TRANSPORT") == "stdout" else 1
+    elif 0 < session < NO_AUDIT_SESSION and (executable is None or executable in EXECUTABLES):
+        trust, pid = 3, session
     return time_us, pid, trust, text.rstrip(b"\r\n\0")
 
 

@@ -157,3 +157,62 @@ def test_logins_without_a_session_and_ends_without_a_reason_survive_a_restart() 
     first, second = logouts(again)
     assert (first["subjects"]["userID"], first["component"]) == ("bob@corp", "auditd")
     assert (second["subjects"]["userID"], second["component"]) == ("eve@corp", "sshd")
+
+
+CONNECTION = b"10.0.0.5 port 5022"
+OF_SESSION = b"%d %d 3 Received disconnect from %s:11: disconnected by user\n"
+
+
+@pytest.mark.parametrize("line_first", [True, False])
+@pytest.mark.parametrize(("session", "connection", "counts"), [(7, CONNECTION, True), (8, CONNECTION, False),
+                                                              (7, b"10.0.0.5 port 5023", False)])  # fmt: skip
+def test_what_a_users_own_process_says_counts_for_its_own_session_only(
+    session: int, connection: bytes, counts: bool, line_first: bool
+) -> None:
+    """In the journal the user child has the user's uid, as has an sshd that somebody runs for himself."""
+    log = Log()
+    core = bound(log)
+    line = OF_SESSION % (BASE_MS * 1000, session, connection)
+    if line_first:
+        core.feed_sshd(line, "journal", 0)
+    core.feed_audit(log.message("USER_END", ses=7, pid=4000))
+    if not line_first:
+        core.feed_sshd(line, "journal", 0)
+    core.flush()
+    (logout,) = logouts(core)
+    assert reason(logout) == ("disconnected by user" if counts else None)
+
+
+def test_a_false_word_on_a_session_keeps_no_true_one_out() -> None:
+    log = Log()
+    core = bound(log)
+    core.feed_sshd(OF_SESSION % (BASE_MS * 1000, 8, CONNECTION), "journal", 0)
+    core.feed_sshd(TIMEOUT, "pipe", 0)
+    core.feed_audit(log.message("USER_END", ses=7, pid=4000))
+    (logout,) = logouts(core)
+    assert reason(logout) == "Timeout, client not responding"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"Accepted publickey for alice from 6.6.6.6 port 22 ssh2: ED25519 SHA256:abc",
+        b"Failed password for alice from 6.6.6.6 port 22 ssh2",
+        b"User child is on pid 4000",
+        b"Connection closed by authenticating user alice 6.6.6.6 port 22 [preauth]",
+    ],
+)
+def test_a_users_own_process_says_nothing_but_the_end(message: bytes) -> None:
+    core = new_core()
+    core.feed_sshd(b"%d 7 3 %s\n" % (BASE_MS * 1000, message), "journal", 0)
+    core.flush()
+    assert core.take() == b""
+    assert core.counters()["sshd_untrusted"] == 1
+
+
+def test_a_login_without_a_session_is_not_ended_by_a_users_own_process() -> None:
+    core = new_core()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.flush()
+    core.feed_sshd(OF_SESSION % (BASE_MS * 1000, 7, CONNECTION), "journal", 0)
+    assert logouts(core) == []

@@ -866,6 +866,17 @@ def test_an_entry_of_the_journal_is_trusted() -> None:
     assert read(f"1720530029099504 9 1 {CERT}\n", "journal") == read(entry(), "journal-json")
 
 
+@pytest.mark.parametrize("executable", [None, "/usr/sbin/sshd"])
+def test_an_entry_of_a_users_own_process_tells_its_audit_session(executable: str | None) -> None:
+    message = "Disconnected from user bob 10.0.0.5 port 5022"
+    line = entry(_UID="1000", _EXE=executable, _AUDIT_SESSION="7", MESSAGE=message)
+    (record,) = read(line, "journal-json")
+    assert (record.kind, record.pid, record.trusted) == ("end", 0, False)
+    assert record.end is not None
+    assert record.end.session == 7
+    assert read(f"1720530029099504 7 3 {message}\n", "journal") == [record]
+
+
 @pytest.mark.parametrize(
     ("line", "form", "extra"),
     [

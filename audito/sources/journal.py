@@ -3,6 +3,9 @@
 Which program wrote an entry is known by what journald itself adds (fields that begin with ``_``): any
 user can send an entry that calls itself sshd, so only root's processes of sshd's own programs get TRUST 1.
 What they write to standard error (``sshd -e``) gets 2: sshd leaves line ends in it, and each line is an entry.
+The process of sshd's that serves a user runs as that user, and says why the login ends just before it is gone: often
+journald finds no ``_EXE`` of it any more. Any program of that session could have said it, but no other's: TRUST 3, with
+the audit session in PID's place.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import msgspec
 
 from audito.errors import SourceError
 from audito.sources import READ_BYTES_MAX, Format, GapReason, Stream
-from audito.tables.programs import EXECUTABLES, TAGS
+from audito.tables.programs import EXECUTABLES, NO_AUDIT_SESSION, TAGS
 
 log = logging.getLogger(__name__)
 
@@ -306,14 +309,18 @@ class JournalSource:
             message = message[:MESSAGE_BYTES_MAX]
         if b"\n" in message or b"\r" in message:
             message = message.replace(b"\n", b"#012").replace(b"\r", b"#015")
-        trust = 0
-        if entries.get("_UID") == b"0" and entries.get("_EXE") in self._executables:
-            trust = 2 if entries.get("_TRANSPORT") == b"stdout" else 1
-        self._counts["untrusted"] += not trust
         # SYSLOG_PID is the sender's own word: only where the kernel did not tell journald who it was.
-        pid = entries.get("_PID") or entries.get("SYSLOG_PID") or b""
+        pid = _number(entries.get("_PID") or entries.get("SYSLOG_PID") or b"", 10)
+        trust = 0
+        executable = entries.get("_EXE")
+        session = _number(entries.get("_AUDIT_SESSION") or b"", 10)
+        if entries.get("_UID") == b"0" and executable in self._executables:
+            trust = 2 if entries.get("_TRANSPORT") == b"stdout" else 1
+        elif 0 < session < NO_AUDIT_SESSION and (not executable or executable in self._executables):
+            trust, pid = 3, session
+        self._counts["untrusted"] += not trust
         time_us = entries.get("_SOURCE_REALTIME_TIMESTAMP") or b""
-        return b"%d %d %d %s\n" % (_number(time_us, 17) or entries.realtime_us(), _number(pid, 10), trust, message)
+        return b"%d %d %d %s\n" % (_number(time_us, 17) or entries.realtime_us(), pid, trust, message)
 
     # -- places
 

@@ -7,6 +7,9 @@ TAGS = ("sshd", "sshd-session", "sshd-auth")
 
 _DIRECTORIES = ("/usr/lib/openssh", "/usr/libexec/openssh", "/usr/lib/ssh", "/usr/libexec/ssh", "/usr/libexec")
 
+NO_AUDIT_SESSION = 2**32 - 1
+"""The kernel's number for what no login started."""
+
 EXECUTABLES = frozenset(
     ("/usr/sbin/sshd", "/usr/bin/sshd")  # the second where sbin is a link to bin
     + tuple(f"{directory}/{program}" for directory in _DIRECTORIES for program in TAGS[1:])

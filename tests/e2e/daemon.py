@@ -97,14 +97,15 @@ def holds_open(daemon: Daemon, path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def on_directory_and_journal(host: Host, directory: Path) -> Iterator[Daemon]:
-    """Run audito on auditd's log directory and the journal."""
+def on_directory_and_journal(host: Host, directory: Path, *options: str) -> Iterator[Daemon]:
+    """Run audito on auditd's log directory and the journal, with these options beside."""
     (directory / "state").mkdir()
     daemon = start(
         directory,
         *("-audit-dir-path", str(host.audit_directory)),
         *("--journal-dir", str(host.journal_directory)),
         *("--state-dir", str(directory / "state")),
+        *options,
     )
     try:
         wait_for_inputs(daemon, host.audit_directory, host.journal_directory)

@@ -62,7 +62,7 @@ RULES = tuple(
 
 ACCOUNTS = ("core", "bob", "carol")
 PASSWORD = "correct horse battery staple"
-CERTIFICATES = {"alice@example.com": 350, "dave@example.com": 351}
+CERTIFICATES = {"alice@example.com": 350, "dave@example.com": 351, "erin@example.com": 352}
 # Somebody tries to execute it; it has no execute bit, so the kernel refuses with EACCES.
 REFUSED_PROGRAM = Path("/usr/local/bin/rizin")
 

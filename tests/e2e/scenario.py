@@ -97,6 +97,34 @@ class Person:
         """
         tty = facts.pop("tty", False)
         timeout_s = facts.pop("timeout_s", LOGIN_TIMEOUT_S)
+        login = self._login(how, account, person, **facts)
+        done = self._ssh(login, person, script, tty, timeout_s)
+        # 255 is ssh's own; every other code is the script's.
+        if (done.returncode != 255) != login.succeeded:
+            raise HostError(f"{how} login as {account}: ssh says {done.stderr.decode()}")
+        return login
+
+    def share(self, account: str, person: str, scripts: Sequence[str], **facts: Any) -> Login:
+        """Log in with a certificate once, run the SCRIPTS at the same time in a channel each, log out."""
+        login = self._login("certificate", account, person, **facts)
+        socket = self._host.directory / f"{person}.control"
+        command, environment = self._command(login, person)
+        control = [*command[:1], f"-oControlPath={socket}", *command[1:]]
+        master = subprocess.Popen([*control[:1], "-N", "-oControlMaster=yes", *control[1:]], env=environment)
+        try:
+            wait_until("the shared connection is there", socket.exists, timeout_s=LOGIN_TIMEOUT_S)
+            channels = [subprocess.Popen([*control, script], stdout=subprocess.DEVNULL) for script in scripts]
+            failed = [channel.wait(LOGIN_TIMEOUT_S) for channel in channels]
+            subprocess.run([*control[:1], "-O", "exit", *control[1:]], check=True, stderr=subprocess.DEVNULL)
+            master.wait(LOGIN_TIMEOUT_S)
+        finally:
+            master.kill()
+            master.wait()
+        if any(failed):
+            raise HostError(f"channels of {person}: {failed}")
+        return login
+
+    def _login(self, how: str, account: str, person: str, **facts: Any) -> Login:
         login = Login(
             how,
             account,
@@ -107,15 +135,23 @@ class Person:
             **facts,
         )
         self._truth.logins.append(login)
-        done = self._ssh(login, person, script, tty, timeout_s)
-        # 255 is ssh's own; every other code is the script's.
-        if (done.returncode != 255) != login.succeeded:
-            raise HostError(f"{how} login as {account}: ssh says {done.stderr.decode()}")
         return login
 
     def _ssh(
         self, login: Login, person: str, script: str, tty: bool, timeout_s: float
     ) -> subprocess.CompletedProcess[bytes]:
+        command, environment = self._command(login, person, tty)
+        return subprocess.run(
+            command if tty else [*command, script],
+            input=script.encode() if tty else b"",
+            capture_output=True,
+            env=environment,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def _command(self, login: Login, person: str, tty: bool = False) -> tuple[list[str], dict[str, str]]:
+        """Return how ssh is called to log in so, and its environment."""
         host = self._host
         address = host.address_towards(login.source_address)
         source = (login.source_address, str(login.source_port))
@@ -144,15 +180,7 @@ class Person:
                 options["CertificateFile"] = f"{host.key_path(person)}-cert.pub"
         command = ["ssh", "-F", "none", "-tt" if tty else "-T"]
         command += [f"-o{name}={value}" for name, value in options.items()]
-        command += [f"{login.account}@{address}"]
-        return subprocess.run(
-            command if tty else [*command, script],
-            input=script.encode() if tty else b"",
-            capture_output=True,
-            env=environment,
-            timeout=timeout_s,
-            check=False,
-        )
+        return [*command, f"{login.account}@{address}"], environment
 
 
 def ask_pass(host: Host) -> str:
@@ -205,6 +233,32 @@ def dave_on_the_shared_account(host: Host, truth: Truth) -> None:
         Command("/usr/bin/setsid", ("setsid", "sh", "-c", job)),
         Command("/usr/bin/dash", ("sh", "-c", job)),
         Command("/usr/bin/sort", ("sort", "--reverse", "/etc/shells")),
+    ]
+
+
+def erin_through_one_connection(host: Host, truth: Truth) -> None:
+    """Certificate login with three channels: sudo in one, su in one, and in one a job that outlives them all."""
+    job = f"sleep {BACKGROUND_DELAY_S}; sort --unique /etc/shells"
+    login = Person(host, truth, "127.0.0.15").share(
+        "core",
+        "erin@example.com",
+        (
+            "sudo /usr/bin/tail -n 1 /etc/shadow; basename /channel/one",
+            "sudo su --shell /bin/sh carol -c 'basename /channel/two'; sleep 0.5",
+            f"basename /channel/three; nohup setsid sh -c {shlex.quote(job)} >/dev/null 2>&1 </dev/null &",
+        ),
+        serial=CERTIFICATES["erin@example.com"],
+    )
+    login.commands += [
+        Command("/usr/bin/sudo", ("sudo", "/usr/bin/tail", "-n", "1", "/etc/shadow")),
+        Command("/usr/bin/tail", ("/usr/bin/tail", "-n", "1", "/etc/shadow"), as_root=True),
+        Command("/usr/bin/basename", ("basename", "/channel/one")),
+        Command("/usr/bin/sudo", ("sudo", "su", "--shell", "/bin/sh", "carol", "-c", "basename /channel/two")),
+        Command("/usr/bin/su", ("su", "--shell", "/bin/sh", "carol", "-c", "basename /channel/two"), as_root=True),
+        Command("/usr/bin/basename", ("basename", "/channel/two")),
+        Command("/usr/bin/basename", ("basename", "/channel/three")),
+        Command("/usr/bin/nohup", ("nohup", "setsid", "sh", "-c", job)),
+        Command("/usr/bin/sort", ("sort", "--unique", "/etc/shells")),
     ]
 
 
@@ -273,6 +327,7 @@ def play(host: Host, *, rotate: bool = False) -> Truth:
     try:
         together((alice_on_the_shared_account, dave_on_the_shared_account), host, truth)
         those_who_stay_outside(host, truth)
+        erin_through_one_connection(host, truth)
         bob_with_a_key(host, truth)
         if rotate:
             host.rotate_audit_log()

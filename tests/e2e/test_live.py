@@ -251,6 +251,50 @@ def test_a_job_that_outlives_its_login_stays_attributed(outcome: Outcome) -> Non
     assert datetime.fromisoformat(action["loggedAt"]) > datetime.fromisoformat(logout["loggedAt"])
 
 
+def test_three_channels_of_one_connection_are_one_login(outcome: Outcome) -> None:
+    (login,) = (login for login in outcome.truth.logins if login.user_id == "erin@example.com")
+    found = {command.argv: outcome.of_command(login, command)[0]["metadata"] for command in login.commands}
+    assert len({metadata["auditId"] for metadata in found.values()}) == 1
+    channels = [found[("basename", f"/channel/{which}")]["extra"] for which in ("one", "two", "three")]
+    for extra in channels:
+        assert extra["ancestors"][-1] == "/usr/sbin/sshd"
+        assert extra["parent"]["exe"] == extra["ancestors"][0]
+    assert "/usr/bin/su" in channels[1]["ancestors"]
+    assert not {"/usr/bin/su", "/usr/bin/sudo"} & set(channels[0]["ancestors"] + channels[2]["ancestors"])
+
+
+def test_who_became_another_user_is_told_with_the_command(outcome: Outcome) -> None:
+    (login,) = (login for login in outcome.truth.logins if login.user_id == "erin@example.com")
+    notes = [action["metadata"]["extra"].get("privilege") for action in outcome.of_login("UserAction", login)]
+    by_sudo = [note for note in notes if note and note["by"] == "sudo"]
+    by_su = [note for note in notes if note and note["by"] == "su"]
+    commands = {note["command"] for note in by_sudo if "command" in note}
+    assert commands == {"/usr/bin/tail -n 1 /etc/shadow", "su --shell /bin/sh carol -c basename /channel/two"}
+    assert "root" in {note.get("user") for note in by_sudo}
+    assert "carol" in {note.get("user") for note in by_su}
+    for which, user in (("one", None), ("two", {"uid": "carol", "euid": "carol"}), ("three", None)):
+        (action,) = outcome.of_command(login, Command("/usr/bin/basename", ("basename", f"/channel/{which}")))
+        assert action["metadata"]["extra"].get("user") == user
+
+
+def test_a_session_is_told_from_start_to_end(outcome: Outcome) -> None:
+    for login in outcome.truth.logins:
+        if not login.succeeded:
+            continue
+        (logout,) = outcome.of_login("UserLogout", login)
+        actions = [action["metadata"]["extra"] for action in outcome.of_login("UserAction", login)]
+        pid = int(logout["subjects"]["pid"])
+        (end,) = (n for n, extra in enumerate(actions) if (extra["action"], extra["pid"]) == ("ended-session", pid))
+        counted = logout["metadata"]["extra"]
+        assert counted["actions"] == end + 1
+        assert counted["commands"] == sum("process_args" in extra for extra in actions[: end + 1])
+        assert counted["reason"] == "disconnected by user"
+        assert {extra["pid"] for extra in actions[end:] if "afterLogout" not in extra} == {pid}
+        assert not [extra for extra in actions[:end] if "afterLogout" in extra]
+        written = [event["type"] for event in outcome.events if source_of(event) == where_from(login)]
+        assert (written[0], written.index("UserLogout") > end) == ("UserLogin", True)
+
+
 def test_each_session_ends_with_one_logout(outcome: Outcome) -> None:
     for login in outcome.truth.logins:
         assert len(outcome.of_login("UserLogout", login)) == int(login.succeeded)

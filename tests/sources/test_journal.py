@@ -114,6 +114,24 @@ def test_u25_the_pid_is_the_kernels_word_and_not_the_senders(journal: Journal, s
     assert lines_of(source)[0].split()[1:3] == [b"999", b"0"]
 
 
+@pytest.mark.parametrize(
+    ("session", "executable", "line"),
+    [
+        ("7", "/usr/sbin/sshd", b"7 3 hello"),
+        ("7", "", b"7 3 hello"),
+        ("7", "/usr/bin/logger", b"42 0 hello"),
+        ("", "/usr/sbin/sshd", b"42 0 hello"),
+        ("4294967295", "/usr/sbin/sshd", b"42 0 hello"),
+    ],
+)
+def test_a_users_own_process_is_known_by_its_audit_session(
+    journal: Journal, source: JournalSource, session: str, executable: str, line: bytes
+) -> None:
+    journal.append(b"hello", _UID="1000", _EXE=executable, _AUDIT_SESSION=session)
+    assert lines_of(source) == [b"1700000000000000 " + line]
+    assert source.counters()["untrusted"] == (line != b"7 3 hello")
+
+
 def test_without_the_kernels_word_the_senders_pid_is_given_untrusted(journal: Journal, source: JournalSource) -> None:
     journal.append(b"relayed", _UID="", _EXE="", _PID="", SYSLOG_PID="77")
     assert lines_of(source)[0].split()[1:3] == [b"77", b"0"]
