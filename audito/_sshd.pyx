@@ -462,7 +462,10 @@ cdef int read_journal(Span line, Entry *entry) noexcept nogil:
 
 cdef inline void trust_entry(Entry *entry, int trust) noexcept nogil:
     # As much as the journal vouches for: see sources/journal.py.
-    entry.flags |= FLAG_SESSION if trust == 3 else FLAG_TRUSTED
+    if trust == 3:
+        entry.flags |= FLAG_SESSION
+    else:
+        entry.flags |= FLAG_TRUSTED
     if trust == 2:
         entry.flags |= FLAG_UNESCAPED
 
