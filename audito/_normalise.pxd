@@ -162,6 +162,7 @@ cdef class Reader(EventSink):
     cdef str decoded(self, Span hex)
     cdef int danger_of(self, const uint8_t *p, Py_ssize_t len) except -1
     cdef str plain(self, const uint8_t *p, Py_ssize_t len)
+    cdef void forget_words(self) noexcept
     cdef uint8_t *room(self, size_t size) except NULL
     cdef int mean(self) except -1
     cdef str default_how(self)

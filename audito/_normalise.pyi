@@ -76,8 +76,10 @@ class ActionBuilder(Reader):
         redactor: Redactor | None = None,
         filters: Filters | None = None,
     ) -> None: ...
-    def want(self, *, actions: bool, context: Collection[str]) -> None:
-        """Whether lines are made from the next event on, and with which of events.CONTEXT."""
+    def want(
+        self, *, actions: bool, context: Collection[str], redactor: Redactor | None, filters: Filters | None
+    ) -> None:
+        """What is made of the next event on: as in __init__."""
     def dump_processes(self) -> list[tuple[int, int, int, int, str, int, tuple[str, ...]]]:
         """(slot, generation, pid, ppid, exe, parent's pid, ancestors) of what is known, for the checkpoint."""
     def load_processes(self, rows: Iterable[tuple[int, int, int, int, str, int, Sequence[str]]]) -> None:

@@ -254,10 +254,15 @@ cdef class Reader(EventSink):
         self.meaning = Meaning()
 
     def __dealloc__(self):
+        self.forget_words()
+        free(self.scratch)
+
+    cdef void forget_words(self) noexcept:
+        # Each is kept with what this finder said of it.
         cdef int i
         for i in range(WORDS):
             Py_XDECREF(self.words[i])
-        free(self.scratch)
+            self.words[i] = NULL
 
     cdef uint8_t *room(self, size_t size) except NULL:
         # Scratch memory for decoded text, owned by the reader, valid until the next call.
@@ -1009,15 +1014,8 @@ cdef class ActionBuilder(Reader):
     def __cinit__(self, Rules rules, target, *, bint actions=True, context=events.CONTEXT, container_of=None, redactor=None,
                   filters=None):
         cdef int i
-        if redactor is not None:
-            self.redactor = redactor
-            self.finder = redactor.finder
-        if filters is not None:
-            self.filters = filters
-            for i in range(FILTER_FIELDS):
-                self.filter_asks[i] = filters.asks[i]
         self.container_of = container_of
-        self.want(actions=actions, context=context)
+        self.want(actions=actions, context=context, redactor=redactor, filters=filters)
         self.encode_into = json.Encoder().encode_into
         self.encoded = bytearray()
         self.frame = list(events.action_frame(target))
@@ -1031,8 +1029,15 @@ cdef class ActionBuilder(Reader):
     def __dealloc__(self):
         free(self.lines)
 
-    def want(self, *, bint actions, context):
+    def want(self, *, bint actions, context, redactor, filters):
+        cdef int i
         self.want_actions = actions
+        self.redactor = redactor
+        self.finder = None if redactor is None else redactor.finder
+        self.forget_words()
+        self.filters = filters
+        for i in range(FILTER_FIELDS):
+            self.filter_asks[i] = filters is not None and filters.asks[i]
         self.want_tty = "tty" in context
         self.want_parent = "parent" in context
         self.want_ancestors = "ancestors" in context

@@ -430,6 +430,7 @@ class Rules(Struct, frozen=True, kw_only=True):
             repeated=True,
             of_table=line_of_table,
             default="none, every action is written",
+            live=True,
             help='Write or leave out actions: "drop NAME KEY=GLOB..." or "keep NAME KEY=GLOB..."; the first rule whose'
             " keys all fit decides. Keys: action, object-type, object, exe, key, uid, logged-as, user-id.",
         ),
@@ -441,6 +442,7 @@ class Rules(Struct, frozen=True, kw_only=True):
             value="LIST",
             parse=parse_redact_off,
             default="none, all of them hide secrets",
+            live=True,
             help=f"Switch off these built-in patterns for secrets, or {ALL}: " + ", ".join(ROW_NAMES) + ".",
         ),
     ] = ()
@@ -450,6 +452,7 @@ class Rules(Struct, frozen=True, kw_only=True):
             names=("redact-names",),
             value="LIST",
             parse=parse_own_names,
+            live=True,
             help="Hide the values of more options, variables and keys with these names.",
         ),
     ] = ()
@@ -460,6 +463,7 @@ class Rules(Struct, frozen=True, kw_only=True):
             value="NAME=REGEX",
             parse=parse_own_pattern,
             repeated=True,
+            live=True,
             help="Hide what this regular expression (RE2) matches, or its group (?P<secret>...), in any argument.",
         ),
     ] = ()

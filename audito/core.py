@@ -74,6 +74,10 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
     filters: tuple[Filter, ...] = ()
 
 
+LIVE_SETTINGS = ("event_types", "context", "join_window_ms", "redaction", "filters")
+"""Those that can change while the core runs."""
+
+
 class PendingLogin(Struct, eq=False):
     """A login line that has no session yet, or that claims one that is bound.
 
@@ -197,15 +201,7 @@ class Core:
         self._types = frozenset(settings.event_types)
         self._redactor = Redactor(settings.redaction)
         self._filters = Filters(settings.filters)
-        self._builder = ActionBuilder(
-            rules(),
-            self._target,
-            actions="UserAction" in self._types,
-            context=settings.context,
-            container_of=container_of,
-            redactor=self._redactor if self._redactor.counts else None,
-            filters=self._filters if settings.filters else None,
-        )
+        self._builder = ActionBuilder(rules(), self._target, container_of=container_of, **self._wanted())
         self._gaps = Gaps(self._write, self._target)
         self._sessions = Sessions(settings.session_count_max)
         self._evicted = 0
@@ -290,13 +286,27 @@ class Core:
         self._ends.flush()
         self._write_logouts()
 
-    def adjust(self, event_types: tuple[str, ...], context: tuple[str, ...], join_window_ms: int) -> None:
-        """Change what is written and how long logins wait, between two feeds. What is held stays held."""
+    def adjust(self, settings: CoreSettings) -> None:
+        """Change what is written and how long logins wait, between two feeds. What is held stays held.
+
+        Of the settings those that say what host this is, and how much is kept, stay as they were.
+        """
         self.settings = msgspec.structs.replace(
-            self.settings, event_types=event_types, context=context, join_window_ms=join_window_ms
+            self.settings, **{name: getattr(settings, name) for name in LIVE_SETTINGS}
         )
-        self._types = frozenset(event_types)
-        self._builder.want(actions="UserAction" in self._types, context=context)
+        self._types = frozenset(self.settings.event_types)
+        self._redactor = Redactor(self.settings.redaction, self._redactor)
+        self._filters = Filters(self.settings.filters, self._filters)
+        self._builder.want(**self._wanted())
+
+    def _wanted(self) -> dict[str, Any]:
+        """What the builder is told of the settings."""
+        return {
+            "actions": "UserAction" in self._types,
+            "context": self.settings.context,
+            "redactor": self._redactor if self._redactor.counts else None,
+            "filters": self._filters if self.settings.filters else None,
+        }
 
     # -------------------------------------------------------------------------------- output
 

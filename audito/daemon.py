@@ -558,7 +558,7 @@ class Daemon:
         if others:
             log.warning("needs a restart, and stays as it is until then: %s", ", ".join(others))
         logging.getLogger().setLevel(LEVELS[new.daemon.log_level])
-        self.core.adjust(new.events.types, new.events.context, new.events.join_window_ms)
+        self.core.adjust(core_settings(new.host, new.events, new.rules))
         self.settings = self.core.settings
         if new.output.reject_log != old.output.reject_log:
             if self.rejects is not None:

@@ -93,10 +93,18 @@ def line_of_table(table: Mapping[str, object]) -> str:
 
 
 class Filters:
-    """The rules, ready for use. ``asks``: whether one asks for exe, key, uid, or who logged in; ``hits``: by name."""
+    """The rules, ready for use. ``asks``: whether one asks for exe, key, uid, or who logged in; ``hits``: by name.
 
-    def __init__(self, filters: Sequence[Filter]) -> None:
+    ``before``: those that were in use until now; a rule of the same name goes on with its count.
+    """
+
+    def __init__(self, filters: Sequence[Filter], before: Filters | None = None) -> None:
         self._rules = [_Rule(rule) for rule in filters]
+        self._dropped_before = 0
+        if before is not None:
+            self._dropped_before = before.dropped
+            for rule in self._rules:
+                rule.hits_before = before.hits.get(rule.name, 0)
         asked = {key for rule in filters for key, _ in rule.globs}
         self.asks = ("exe" in asked, "key" in asked, "uid" in asked, not asked.isdisjoint(_LOGIN_KEYS))
         self._logins = lru_cache(IDENTITIES_KEPT)(self._login_fits)
@@ -104,12 +112,12 @@ class Filters:
     @property
     def hits(self) -> dict[str, int]:
         """How many actions each rule decided."""
-        return {rule.name: rule.hits for rule in self._rules}
+        return {rule.name: rule.hits_before + rule.hits for rule in self._rules}
 
     @property
     def dropped(self) -> int:
         """Actions that were not written."""
-        return sum(rule.hits for rule in self._rules if rule.drop)
+        return self._dropped_before + sum(rule.hits for rule in self._rules if rule.drop)
 
     def drops(
         self,
@@ -164,6 +172,7 @@ class _Rule:
         self.name = rule.name
         self.drop = rule.drop
         self.hits = 0
+        self.hits_before = 0
         tests = {key: _test_of(globs) for key, globs in rule.globs}
         self.tests = [(KEYS.index(key), fits) for key, fits in tests.items() if key in KEYS[:4]]
         self.key = tests.get("key")

@@ -163,10 +163,10 @@ class Redactor:
     """Hides secrets in the texts of events. Not thread safe.
 
     ``finder``: the compiled half, which says of each text whether it has to come here. ``counts``: secrets hidden, by
-    row.
+    row. ``before``: the one that was in use until now, whose counts go on.
     """
 
-    def __init__(self, redaction: Redaction) -> None:
+    def __init__(self, redaction: Redaction, before: Redactor | None = None) -> None:
         off = ROW_NAMES if ALL in redaction.off else redaction.off
         rows = [(number, row) for number, row in enumerate(ROWS) if row.name not in off]
         self._rows = [*ROW_NAMES, OWN_NAMES_ROW, *(own.name for own in redaction.patterns)]
@@ -194,7 +194,8 @@ class Redactor:
             self._shape_needles,
             _search_for(redaction.patterns),
         )
-        self._count = [0] * len(self._rows)
+        counted = {} if before is None else before.counts
+        self._count = [counted.get(name, 0) for name in self._rows]
         self._on = {*on, *self._rows[len(ROW_NAMES) + (not redaction.names) :]}
         self._looks = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -200,9 +201,9 @@ def test_each_can_be_switched_off(asked: tuple[str, ...]) -> None:
     log = Log()
     core = core_of((7, 4000), log=log, context=asked, container_of=lambda pid, ms: events.Container("a" * 64))
     assert set(ran(core, log, 4100, 4000, BASH)) == set(asked)
-    core.adjust(events.EVENT_TYPES, (), 1000)
+    core.adjust(msgspec.structs.replace(core.settings, context=()))
     assert ran(core, log, 4101, 4100, BASH) == {}
-    core.adjust(events.EVENT_TYPES, events.CONTEXT, 1000)
+    core.adjust(msgspec.structs.replace(core.settings, context=events.CONTEXT))
     ran(core, log, 4100, 4000, BASH)
     assert set(ran(core, log, 4102, 4100, BASH)) == CONTEXT_NAMES
 

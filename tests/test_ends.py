@@ -166,7 +166,7 @@ OF_SESSION = b"%d %d 3 Received disconnect from %s:11: disconnected by user\n"
 @pytest.mark.parametrize("line_first", [True, False])
 @pytest.mark.parametrize(("session", "connection", "counts"), [(7, CONNECTION, True), (8, CONNECTION, False),
                                                               (7, b"10.0.0.5 port 5023", False)])  # fmt: skip
-def test_what_a_users_own_process_says_counts_for_its_own_session_only(
+def test_u25_what_a_users_own_process_says_counts_for_its_own_session_only(
     session: int, connection: bytes, counts: bool, line_first: bool
 ) -> None:
     """In the journal the user child has the user's uid, as has an sshd that somebody runs for himself."""
@@ -202,7 +202,7 @@ def test_a_false_word_on_a_session_keeps_no_true_one_out() -> None:
         b"Connection closed by authenticating user alice 6.6.6.6 port 22 [preauth]",
     ],
 )
-def test_a_users_own_process_says_nothing_but_the_end(message: bytes) -> None:
+def test_u25_a_users_own_process_says_nothing_but_the_end(message: bytes) -> None:
     core = new_core()
     core.feed_sshd(b"%d 7 3 %s\n" % (BASE_MS * 1000, message), "journal", 0)
     core.flush()

@@ -81,6 +81,35 @@ def test_context_changes(host: Host) -> None:
     assert run.stop() == 0
 
 
+def test_filters_and_redaction_change_and_their_counts_go_on(host: Host) -> None:
+    def secret(seq: int) -> str:
+        return (
+            command(7, seq)
+            .replace('argc=2 a0="echo" ', 'argc=3 a0="echo" a1="--password=hunter2" ')
+            .replace(f'a1="{seq}"', f'a2="{seq}"')
+        )
+
+    run = host.run
+    run.write("sshd", login_line(100))
+    run.write("audit", opened(7, 100, 1) + secret(2))
+    run.wait_sequences([2])
+    host.reload(
+        "redact-off = ['all']\nfilter = ['drop some action=executed object=*/nothing', 'drop all action=executed']\n"
+    )
+    run.write("audit", secret(3))
+    wait_for(lambda: run.metric('audito_filter_hits_total{filter="all"}') == 1, "the filter drops")
+    host.reload("redact-off = ['all']\n")
+    run.write("audit", secret(4))
+    run.wait_sequences([2, 4])
+    host.reload("filter = ['keep all action=executed']\n")
+    run.write("audit", secret(5))
+    events = [event["metadata"]["extra"] for event in run.wait_sequences([2, 4, 5]) if event["type"] == "UserAction"]
+    secrets = ["hunter2" in str(extra["process_args"]) for extra in events if extra["action"] == "executed"]
+    assert secrets == [False, True, False]
+    assert run.metric("audito_actions_dropped_total") == 1
+    assert run.stop() == 0
+
+
 def test_event_types_change_and_no_session_is_forgotten(host: Host) -> None:
     run = host.run
     run.write("sshd", login_line(100))
