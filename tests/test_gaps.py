@@ -141,7 +141,7 @@ def test_a_boot_without_a_clock_of_its_own_begins_anew_with_auditd() -> None:
     assert told(lines(range(5000, 5100)), start, lines([1, 2, 4, 5], ms=1000)) == [(3, 3, 1)]
 
 
-def test_serials_wrap() -> None:
+def test_u9_serials_wrap() -> None:
     around = range(WRAP - 700, WRAP + 700)
     missing = [serial for serial in around if serial % 50 == 7]
     assert told(lines(serial for serial in around if serial % 50 != 7)) == [
