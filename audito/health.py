@@ -8,8 +8,10 @@ prometheus-client is imported at the first exposition: it costs 93 ms and memory
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -46,6 +48,23 @@ LABELLED = {
 """A counter ``<prefix><label>`` is a cell of ``audito_<name>_total{<key>="<label>"}``. The labels are names of the
 configuration and of our tables, never of input."""
 
+SOURCES = ("audit", "sshd")
+"""Every value of ``source``: the two inputs."""
+
+LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+"""auditd's write and our read take a few ms; past 2.5 s we were behind, or a record waited for its event's others."""
+
+LATENCY_HELP = (
+    "Seconds from the newest record's own time (the arrival, of lines without one) to the moment at which the output "
+    "had taken the events that were made of one read. One observation for each read that made events: those of an "
+    "old log count with its age, and an event that was held for its login line with the record that released it."
+)
+LAG_HELP = (
+    "Seconds that the newest record read lies behind the clock; 0 when the source was read to its end. Of lines "
+    "without a time: seconds since that was so. Not there while the source is not open."
+)
+WAITING_HELP = "Bytes that lie unread in the source. Not there while it is not open, nor for the journal."
+
 HTTP_HEAD_BYTES_MAX = 4096
 """Request line and headers together."""
 
@@ -66,7 +85,9 @@ HELP = {
     "output_pending_bytes_now": "Bytes that the output does not take; the sources are paused meanwhile.",
     "output_blocked_ms": "Milliseconds in which the output did not take what was offered.",
     "checkpoints": "Checkpoints written.",
-    "checkpoint_age_ms_now": "Milliseconds since the last checkpoint was durable; 0 without a state directory.",
+    "checkpoint_age_ms_now": (
+        "Milliseconds since the saved state last said all that there was to say; 0 without a state directory."
+    ),
     "config_reloads": "Times that SIGHUP had a configuration read again, and it was taken up.",
     "audit_paused_now": "1 while the audit source waits because too much is held for login lines.",
     "rejected_lines_dropped": "Rejected lines that --reject-log did not get: over its rate, or it failed.",
@@ -75,22 +96,29 @@ HELP = {
 }
 """Rows: a counter's name → its help. A counter without a row is exported too, under its name as help."""
 
-CORE_HELP = {
+OTHER_HELP = {
+    "kernel_lost": "Audit records that the kernel dropped since boot, or since auditctl --reset-lost. Root only.",
+    "kernel_backlog_now": "Audit records that wait in the kernel for auditd. Root only.",
+    "kernel_backlog_limit_now": "How many may wait there; the kernel loses what comes beyond. Root only.",
     "sshd_unmatched_lines": "Lines of sshd that no row of audito's table knows; the log shows samples.",
 }
-"""The same for the core's own."""
+"""The same for figures that others have: the core, the sources, the kernel where it answers us."""
 
 
 class Health:
     """The figures and states of one daemon. Not thread safe; all of it lives in the loop's thread.
 
     ``counters``: our own, flat, monotonic unless named ``*_now``. ``read_core``: gives the core's, in the same form.
+    ``lag_ms``, ``waiting_bytes``: by source, of those of which it is known.
     """
 
     def __init__(self, read_core: Callable[[], Mapping[str, int]]) -> None:
         self.counters: dict[str, int] = dict.fromkeys(HELP, 0)
         self.errors: dict[str, int] = dict.fromkeys(ERROR_TYPES, 0)
         self.audit_log: AuditLogAge | None = None
+        self.lag_ms: dict[str, int] = {}
+        self.waiting_bytes: dict[str, int] = {}
+        self.latency = {source: Latency() for source in SOURCES}
         self._read_core = read_core
         self._problems: dict[str, str] = {}
         self._beat_ms = 0
@@ -155,6 +183,25 @@ class AuditLogAge(msgspec.Struct):
         self.fresh = now_s - modified_s <= self.threshold_s
 
 
+class Latency:
+    """A histogram over LATENCY_BUCKETS_S: how many observations fell into each, the last one without an end."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self.sum_ms = 0
+
+    def observe(self, took_ms: int) -> None:
+        """One observation; two clocks, or one that was set, can make it less than nothing, and that is 0."""
+        took_ms = max(took_ms, 0)
+        self.counts[bisect_left(LATENCY_BUCKETS_S, took_ms / 1000)] += 1
+        self.sum_ms += took_ms
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """As Prometheus has them: each upper bound, and how many were not above it."""
+        bounds = [*map(str, LATENCY_BUCKETS_S), "+Inf"]
+        return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
 class _Collector:
     """Makes metric families from a Health at each scrape, so that nothing is counted twice or goes stale."""
 
@@ -165,6 +212,7 @@ class _Collector:
         figures = self._health.read()
         yield from _go_series(self._health, figures)
         yield from _our_series(figures)
+        yield from _source_series(self._health)
         yield _readiness(self._health)
 
 
@@ -234,12 +282,28 @@ def _our_series(figures: Mapping[str, int]) -> Iterator[Metric]:
         if prefix := next((prefix for prefix in LABELLED if name.startswith(prefix)), None):
             families[prefix].add_metric([name.removeprefix(prefix)], value)
             continue
-        text = HELP.get(name) or CORE_HELP.get(name) or name.replace("_", " ").capitalize() + "."
+        text = HELP.get(name) or OTHER_HELP.get(name) or name.replace("_", " ").capitalize() + "."
         if name.endswith("_now"):
             yield GaugeMetricFamily(f"audito_{name.removesuffix('_now')}", text, value=value)
         else:
             yield CounterMetricFamily(f"audito_{name}", text, value=value)
     yield from families.values()
+
+
+def _source_series(health: Health) -> Iterator[Metric]:
+    """How far behind each input is, and how long its records take through us."""
+    from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+
+    lag = GaugeMetricFamily("audito_source_lag_seconds", LAG_HELP, labels=["source"])
+    for source, lag_ms in health.lag_ms.items():
+        lag.add_metric([source], lag_ms / 1000)
+    waiting = GaugeMetricFamily("audito_source_waiting_bytes", WAITING_HELP, labels=["source"])
+    for source, count in health.waiting_bytes.items():
+        waiting.add_metric([source], count)
+    latency = HistogramMetricFamily("audito_latency_seconds", LATENCY_HELP, labels=["source"])
+    for source, seen in health.latency.items():
+        latency.add_metric([source], seen.cumulative(), seen.sum_ms / 1000)
+    yield from (lag, waiting, latency)
 
 
 def _readiness(health: Health) -> Metric:
