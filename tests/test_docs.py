@@ -65,6 +65,15 @@ def test_every_series_has_a_help_of_its_own() -> None:
     assert not [family.name for family in gen_docs.families() if len(family.documentation) < 10]
 
 
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_a_file_that_the_docs_speak_of_is_there(path: Path) -> None:
+    named = re.findall(
+        r"`((?:docs|deploy|tests|examples|tools|audito|benchmarks)/[\w./-]+)`", path.read_text(encoding="utf-8")
+    )
+    made = ["benchmarks/results/"]  # by `make bench`
+    assert not [name for name in named if not (ROOT / name).exists() and name not in made]
+
+
 # -- series
 
 
