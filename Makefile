@@ -107,7 +107,7 @@ chart: build ## write the settings into the Helm chart's values and their schema
 	@$(PY) tools/gen_chart.py
 
 .PHONY: schema
-schema: build ## write into docs/ what the code knows: tables of flags and metrics, JSON Schemas of the events
+schema: build ## write into docs/ and deploy/ what the code knows: flags, metrics, JSON Schemas, minimal audit rules
 	@$(PY) tools/gen_docs.py
 
 .PHONY: instance-test

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write what docs/ says and the code knows: tables of flags and metrics, and the JSON Schemas of the events.
+"""Write what docs/ and deploy/ say and the code knows: flags, metrics, the JSON Schemas of events, minimal audit rules.
 
 ``--check`` writes nothing and fails where they are not what this would write. Run it after a change of a series, of a
 setting, or of a struct in audito/events.py: ``make schema``.
@@ -23,12 +23,13 @@ from prometheus_client.parser import text_string_to_metric_families
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from audito import config, events, health, netlink  # noqa: E402
+from audito import auditctl, config, events, health, netlink  # noqa: E402
 from audito.core import Core, CoreSettings  # noqa: E402
 from audito.sources.directory import DirectorySource  # noqa: E402
 from audito.sources.journal import JournalSource  # noqa: E402
 from audito.sources.syslog import SyslogSource  # noqa: E402
 
+RULES = ROOT / "deploy" / "audit" / "audito-minimal.rules"
 FLAGS = ROOT / "docs" / "flags.md"
 METRICS = ROOT / "docs" / "metrics.md"
 EVENTS_SCHEMA = ROOT / "docs" / "events.schema.json"
@@ -248,6 +249,7 @@ def files() -> dict[Path, str]:
     return {
         METRICS: by_hand(METRICS) + MARK + metrics_table(),
         FLAGS: by_hand(FLAGS) + MARK + flags_text(),
+        RULES: auditctl.rules_text("x86_64"),  # as aarch64's
         EVENTS_SCHEMA: text_of(schema("One line of audito's output", *EVENTS)),
         DECODE_SCHEMA: text_of(schema("One line of audito decode", events.DecodedEvent)),
     }
