@@ -106,6 +106,10 @@ deploy-tools: $(VENV)/.packages ## what checks deploy/, into .tools and .venv: i
 chart: build ## write the settings into the Helm chart's values and their schema
 	@$(PY) tools/gen_chart.py
 
+.PHONY: schema
+schema: build ## write into docs/ and deploy/ what the code knows: flags, metrics, JSON Schemas, minimal audit rules
+	@$(PY) tools/gen_docs.py
+
 .PHONY: instance-test
 instance-test: build ## LIVE_INSTANCE=host: fetch that host's logs over ssh, and replay them here
 	@tools/instance-test

@@ -39,6 +39,7 @@ from audito.health import (
     Page,
 )
 from audito.http import HttpServer, listen
+from audito.netlink import AuditSocket
 from audito.output import Output, RejectLog
 from audito.service import Service
 from audito.sinks import Sink
@@ -49,7 +50,7 @@ from audito.sources.fifo import FifoSource
 from audito.sources.journal import JournalSource
 from audito.sources.stdin import StdinSource
 from audito.sources.syslog import SyslogSource
-from audito.watch import Complaints, log, monotonic_ms
+from audito.watch import Complaints, log, monotonic_ms, wall_ms
 
 TICK_MS = 1_000
 """The one timer of an idle daemon: polls, the core's clock, checkpoints."""
@@ -94,11 +95,6 @@ def run(config: Config, read: Callable[[], Config], service: Service) -> int:
         daemon.close()
 
 
-def wall_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
 class Daemon:
     """One run of the daemon: open() as root, serve() in the loop, close() at the end. Owns all the parts.
 
@@ -128,6 +124,7 @@ class Daemon:
         self.feeds = (self.sshd, self.audit)
         self.http_socket: socket.socket | None = None
         self.http: HttpServer | None = None
+        self.kernel = AuditSocket()
         self._lock_fd = -1
         self._saved_figures: tuple[int, ...] = ()
         self._saved_ms = 0
@@ -248,6 +245,7 @@ class Daemon:
         self._done = loop.create_future()
         self.health.beat(monotonic_ms())
         self._start_audit_check()
+        self._saved_ms = monotonic_ms()
         self._save()  # what is read from here on is read again after a kill: from where, has to be known before
         self._settled_ms = monotonic_ms() + self.settings.join_window_ms + SETTLE_SLACK_MS
         self.output.start()
@@ -287,6 +285,7 @@ class Daemon:
     def _pages(self) -> dict[str, Page]:
         def metrics() -> tuple[int, str, bytes]:
             self._set_gauges()
+            self.kernel.ask()
             return 200, CONTENT_METRICS, self.health.metrics()
 
         def readyz() -> tuple[int, str, bytes]:
@@ -364,17 +363,25 @@ class Daemon:
             if not data:
                 return
             count += len(data)
+            arrived_ms = wall_ms()
             assert feed.source is not None
             if feed is self.audit:
                 self.core.feed_audit(data)
             else:
-                self.core.feed_sshd(data, feed.source.format, wall_ms() * 1000)
-            self._write()
+                self.core.feed_sshd(data, feed.source.format, arrived_ms * 1000)
+            self.output.offer(self.core.take(), feed.stream, self._newest_ms(feed) or arrived_ms)
 
     def _tell_gaps(self, feed: Feed) -> None:
         """What the source could not read stands before what it read after that."""
         for reason in feed.take_gaps():
             self.core.input_gap(feed.stream, feed.name, reason, wall_ms())
+
+    def _newest_ms(self, feed: Feed) -> int:
+        """Time of the newest record read, 0 where they have none: lines of a pipe, and before the first."""
+        if feed is self.audit:
+            return self.core.audit_clock_ms
+        has_times = feed.source is not None and feed.source.format != "pipe"
+        return self.core.sshd_clock_ms if has_times else 0
 
     def _write(self) -> None:
         self.output.offer(self.core.take())
@@ -406,8 +413,12 @@ class Daemon:
     # -- checkpoint
 
     def _save_when_due(self) -> None:
-        if monotonic_ms() >= self._save_due_ms and self._figures() != self._saved_figures:
+        if monotonic_ms() < self._save_due_ms:
+            return
+        if self._figures() != self._saved_figures:
             self._save()
+        else:
+            self._saved_ms = monotonic_ms()
 
     def _figures(self) -> tuple[int, ...]:
         """What a checkpoint would say, in short: it is written when one of these changed."""
@@ -459,12 +470,17 @@ class Daemon:
     # -- figures
 
     def _read_figures(self) -> dict[str, int]:
-        """The core's figures and those that sources have of their own."""
+        """The core's figures, those that sources have of their own, and the kernel's where it tells them."""
         figures = self.core.counters()
         for feed in self.feeds:
             counters = getattr(feed.source, "counters", None)
             if counters is not None:
                 figures.update({f"{feed.stream}_source_{name}": count for name, count in counters().items()})
+        status = self.kernel.status
+        if status is not None:
+            figures["kernel_lost"] = status.lost
+            figures["kernel_backlog_now"] = status.backlog
+            figures["kernel_backlog_limit_now"] = status.backlog_limit
         return figures
 
     def _status(self) -> str:
@@ -481,8 +497,12 @@ class Daemon:
 
     def _set_gauges(self) -> None:
         counters = self.health.counters
+        feeds = [feed for feed in self.feeds if feed.opened]
+        self.health.lag_ms = {feed.stream: feed.lag_ms(self._newest_ms(feed), wall_ms()) for feed in feeds}
+        waiting = {feed.stream: feed.waiting_bytes() for feed in feeds}
+        self.health.waiting_bytes = {stream: count for stream, count in waiting.items() if count >= 0}
         counters["output_pending_bytes_now"] = self.output.pending_bytes
-        counters["checkpoint_age_ms_now"] = monotonic_ms() - self._saved_ms if self._saved_ms else 0
+        counters["checkpoint_age_ms_now"] = monotonic_ms() - self._saved_ms if self._lock_fd >= 0 else 0
         counters["audit_paused_now"] = int(self.core.audit_paused)
 
     def _look_at_audit_log(self) -> None:
@@ -638,6 +658,7 @@ class Daemon:
         """Give up every descriptor; safe after a failed open()."""
         if self.http is None and self.http_socket is not None:
             self.http_socket.close()
+        self.kernel.close()
         for feed in self.feeds:
             feed.close()
         self.output.close()

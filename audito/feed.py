@@ -9,7 +9,7 @@ from typing import Any
 from audito.errors import SourceError
 from audito.health import Health
 from audito.sources import GapReason, Source, Stream
-from audito.watch import Complaints, Watch, log
+from audito.watch import Complaints, Watch, log, monotonic_ms
 
 EMPTY_WAKES_MAX = 100
 """Wake-ups without data between two ticks; then a descriptor that cries wolf is left to the ticks."""
@@ -19,7 +19,8 @@ class Feed:
     """One input on its way into the core.
 
     ``find`` makes the source, or raises SourceError where there is none yet. ``saved``: source name → position, of
-    the checkpoint. ``ready``: there may be something to read. ``base``: the stream offset that its first byte had.
+    the checkpoint. ``ready``: there may be something to read; ``drained_ms``: monotonic, when there last was no more.
+    ``base``: the stream offset that its first byte had.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Feed:
         self.stream = stream
         self.source: Source | None = None
         self.ready = False
+        self.drained_ms = monotonic_ms()
         self.base = 0
         self.restored = False
         self._find = find
@@ -114,7 +116,18 @@ class Feed:
             self._health.counters[f"{self.stream}_read_bytes"] += len(data)
         else:
             self.ready = False
+            self.drained_ms = monotonic_ms()
         return data
+
+    def waiting_bytes(self) -> int:
+        """What lies unread in the source; -1 where that is not known."""
+        return self.source.waiting_bytes() if self.source is not None and self.opened else -1
+
+    def lag_ms(self, newest_ms: int, now_ms: int) -> int:
+        """How far behind ``now_ms``, the wall clock, we are. ``newest_ms``: time of the newest record read, or 0."""
+        if not self.ready or self.waiting_bytes() == 0:
+            return 0
+        return max(now_ms - newest_ms, 0) if newest_ms else monotonic_ms() - self.drained_ms
 
     def take_gaps(self) -> list[GapReason]:
         """What went unread since the last call, a reason each."""

@@ -8,8 +8,10 @@ prometheus-client is imported at the first exposition: it costs 93 ms and memory
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -46,6 +48,23 @@ LABELLED = {
 """A counter ``<prefix><label>`` is a cell of ``audito_<name>_total{<key>="<label>"}``. The labels are names of the
 configuration and of our tables, never of input."""
 
+SOURCES = ("audit", "sshd")
+"""Every value of ``source``: the two inputs."""
+
+LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+"""auditd's write and our read take a few ms; past 2.5 s we were behind, or a record waited for its event's others."""
+
+LATENCY_HELP = (
+    "Seconds from the newest record's own time (the arrival, of lines without one) to the moment at which the output "
+    "had taken the events that were made of one read. One observation for each read that made events: those of an "
+    "old log count with its age, and an event that was held for its login line with the record that released it."
+)
+LAG_HELP = (
+    "Seconds that the newest record read lies behind the clock; 0 when the source was read to its end. Of lines "
+    "without a time: seconds since that was so. Not there while the source is not open."
+)
+WAITING_HELP = "Bytes that lie unread in the source. Not there while it is not open, nor for the journal."
+
 HTTP_HEAD_BYTES_MAX = 4096
 """Request line and headers together."""
 
@@ -66,7 +85,9 @@ HELP = {
     "output_pending_bytes_now": "Bytes that the output does not take; the sources are paused meanwhile.",
     "output_blocked_ms": "Milliseconds in which the output did not take what was offered.",
     "checkpoints": "Checkpoints written.",
-    "checkpoint_age_ms_now": "Milliseconds since the last checkpoint was durable; 0 without a state directory.",
+    "checkpoint_age_ms_now": (
+        "Milliseconds since the saved state last said all that there was to say; 0 without a state directory."
+    ),
     "config_reloads": "Times that SIGHUP had a configuration read again, and it was taken up.",
     "audit_paused_now": "1 while the audit source waits because too much is held for login lines.",
     "rejected_lines_dropped": "Rejected lines that --reject-log did not get: over its rate, or it failed.",
@@ -75,22 +96,91 @@ HELP = {
 }
 """Rows: a counter's name → its help. A counter without a row is exported too, under its name as help."""
 
-CORE_HELP = {
+OTHER_HELP = {
+    "lines": "Lines of the audit source.",
+    "blank_lines": "Blank lines among them.",
+    "records": "Audit records read.",
+    "skipped": "Records passed over on sight: of an event that is of no login's session.",
+    "types_unknown": "Records of a type that audito's table does not know; they are taken with what they have.",
+    "events_taken": "Audit events of logins' sessions, written or left out by --event-types and --filter.",
+    "events_ignored": "Audit events of no login's session: services, containers, cron.",
+    "events_refused": "Audit events of sessions that turned out to be cron's, a console's or another program's.",
+    "events_held": "Audit events that had to wait for their session's login line.",
+    "events_timed_out": "Audit events that were complete only because 2 s had passed: their last record has not come.",
+    "events_forced": "Audit events completed early because too many were under way; later records of them are lost.",
+    "events_truncated": "Audit events of more records than are kept; args_incomplete says so where it is argv.",
+    "events_late": "Records that came after their event was written.",
+    "reject_not_a_record": "Lines of the audit source that are no record.",
+    "reject_bad_stamp": "Lines of the audit source whose time and serial cannot be read.",
+    "reject_too_long": "Lines of the audit source of more than 64 KiB; each is an AuditGap, too.",
+    "rejects_failed": "Rejected lines that the reject log's code failed on: a fault of audito.",
+    "joins_pid": "Sessions whose identity is from sshd's login line, by its pid: the usual way.",
+    "joins_inherited": "Sessions opened inside another one, whose identity they have.",
+    "joins_kernel": "Sessions without a login line, written with account and address as the kernel has them.",
+    "joins_vendor": "The same with the key that a patched sshd (RHEL, SUSE) tells the kernel.",
+    "joins_late": "Sessions whose login line came when they had been given up.",
+    "conflicts": "Second claims on a bound session: IdentityConflict events, written or not.",
+    "logins_repeated": "Login lines that were read twice.",
+    "logins_without_session": "Logins that no audit session came for.",
+    "serials_again": "Audit events read twice, or later than a hole in the serials is waited for.",
+    "serials_doubted": "Serials too far off to be believed alone: torn lines.",
+    "nodes_evicted": "Nodes forgotten because records of more than 64 came.",
+    "sessions_evicted": "Sessions forgotten because the table was full, ended ones first; a live one is an AuditGap.",
+    "sessions_refused": "Sessions that another program than sshd opened.",
+    "sessions_now": "Sessions in the table, live and ended.",
+    "args_incomplete": "Executed commands whose argv did not come whole.",
+    "actions_dropped": "Actions that --filter left out.",
+    "held_events_now": "Audit events that wait for their session's login line.",
+    "held_bytes_now": "Bytes of them.",
+    "inflight_now": "Audit events of which more records are expected.",
+    "logins_waiting_now": "Login lines that wait for their audit session.",
+    "sshd_lines": "Lines of the sshd source.",
+    "sshd_blank": "Blank ones among them.",
+    "sshd_other_program": "Lines of other programs in the same file.",
+    "sshd_no_envelope": "Lines without the head that their format wants.",
+    "sshd_too_long": "Lines of more than 8 KiB.",
     "sshd_unmatched_lines": "Lines of sshd that no row of audito's table knows; the log shows samples.",
+    "sshd_debug": "sshd's own debugging.",
+    "sshd_untrusted": "Lines that call themselves sshd's and were written by another program.",
+    "sshd_ambiguous": "Lines that read in two ways; what was in doubt is left out of the event.",
+    "sshd_cut": "Lines that sshd cut short: the event says truncated.",
+    "sshd_repeated": "Lines that syslog told of as repeated; each is an event.",
+    "sshd_logins": "Logins that succeeded.",
+    "sshd_failures": "Login attempts that failed.",
+    "sshd_notes": "Lines of sshd that are no event: known, and of no login's fate.",
+    "sshd_ends": "Lines of sshd that end a login or a connection.",
+    "sshd_children": "Lines of sshd that name its child for the session.",
+    "sshd_partials": "Factors accepted of logins that need several.",
+    "kernel_lost": "Audit records that the kernel dropped since boot, or since auditctl --reset-lost. Root only.",
+    "kernel_backlog_now": "Audit records that wait in the kernel for auditd. Root only.",
+    "kernel_backlog_limit_now": "How many may wait there; the kernel loses what comes beyond. Root only.",
+    "audit_source_rotations": "Changes to a newer audit log.",
+    "audit_source_truncations": "Audit logs cut in place.",
+    "audit_source_gaps": "Times that audit input was gone before it was read.",
+    "sshd_source_rotations": "Changes to a newer syslog file.",
+    "sshd_source_truncations": "Syslog files cut in place.",
+    "sshd_source_gaps": "Times that sshd input was gone before it was read.",
+    "sshd_source_entries": "Entries of the journal.",
+    "sshd_source_untrusted": "Entries that do not come from root's sshd.",
+    "sshd_source_damaged": "Entries without a message that can be read.",
 }
-"""The same for the core's own."""
+"""The same for figures that others have: the core, the sources, the kernel where it answers us."""
 
 
 class Health:
     """The figures and states of one daemon. Not thread safe; all of it lives in the loop's thread.
 
     ``counters``: our own, flat, monotonic unless named ``*_now``. ``read_core``: gives the core's, in the same form.
+    ``lag_ms``, ``waiting_bytes``: by source, of those of which it is known.
     """
 
     def __init__(self, read_core: Callable[[], Mapping[str, int]]) -> None:
         self.counters: dict[str, int] = dict.fromkeys(HELP, 0)
         self.errors: dict[str, int] = dict.fromkeys(ERROR_TYPES, 0)
         self.audit_log: AuditLogAge | None = None
+        self.lag_ms: dict[str, int] = {}
+        self.waiting_bytes: dict[str, int] = {}
+        self.latency = {source: Latency() for source in SOURCES}
         self._read_core = read_core
         self._problems: dict[str, str] = {}
         self._beat_ms = 0
@@ -155,6 +245,25 @@ class AuditLogAge(msgspec.Struct):
         self.fresh = now_s - modified_s <= self.threshold_s
 
 
+class Latency:
+    """A histogram over LATENCY_BUCKETS_S: how many observations fell into each, the last one without an end."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self.sum_ms = 0
+
+    def observe(self, took_ms: int) -> None:
+        """One observation; two clocks, or one that was set, can make it less than nothing, and that is 0."""
+        took_ms = max(took_ms, 0)
+        self.counts[bisect_left(LATENCY_BUCKETS_S, took_ms / 1000)] += 1
+        self.sum_ms += took_ms
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """As Prometheus has them: each upper bound, and how many were not above it."""
+        bounds = [*map(str, LATENCY_BUCKETS_S), "+Inf"]
+        return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
 class _Collector:
     """Makes metric families from a Health at each scrape, so that nothing is counted twice or goes stale."""
 
@@ -165,6 +274,7 @@ class _Collector:
         figures = self._health.read()
         yield from _go_series(self._health, figures)
         yield from _our_series(figures)
+        yield from _source_series(self._health)
         yield _readiness(self._health)
 
 
@@ -234,12 +344,28 @@ def _our_series(figures: Mapping[str, int]) -> Iterator[Metric]:
         if prefix := next((prefix for prefix in LABELLED if name.startswith(prefix)), None):
             families[prefix].add_metric([name.removeprefix(prefix)], value)
             continue
-        text = HELP.get(name) or CORE_HELP.get(name) or name.replace("_", " ").capitalize() + "."
+        text = HELP.get(name) or OTHER_HELP.get(name) or name.replace("_", " ").capitalize() + "."
         if name.endswith("_now"):
             yield GaugeMetricFamily(f"audito_{name.removesuffix('_now')}", text, value=value)
         else:
             yield CounterMetricFamily(f"audito_{name}", text, value=value)
     yield from families.values()
+
+
+def _source_series(health: Health) -> Iterator[Metric]:
+    """How far behind each input is, and how long its records take through us."""
+    from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
+
+    lag = GaugeMetricFamily("audito_source_lag_seconds", LAG_HELP, labels=["source"])
+    for source, lag_ms in health.lag_ms.items():
+        lag.add_metric([source], lag_ms / 1000)
+    waiting = GaugeMetricFamily("audito_source_waiting_bytes", WAITING_HELP, labels=["source"])
+    for source, count in health.waiting_bytes.items():
+        waiting.add_metric([source], count)
+    latency = HistogramMetricFamily("audito_latency_seconds", LATENCY_HELP, labels=["source"])
+    for source, seen in health.latency.items():
+        latency.add_metric([source], seen.cumulative(), seen.sum_ms / 1000)
+    yield from (lag, waiting, latency)
 
 
 def _readiness(health: Health) -> Metric:

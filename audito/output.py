@@ -12,7 +12,7 @@ from typing import Any
 from audito.errors import SinkError
 from audito.health import Health
 from audito.sinks import Sink
-from audito.watch import Complaints, Watch, monotonic_ms
+from audito.watch import Complaints, Watch, monotonic_ms, wall_ms
 from audito.written import Written
 
 TAKES_NOTHING = "takes no events now: full, or nobody reads it"
@@ -39,6 +39,7 @@ class Output:
         self._on_free = on_free
         self._data = b""
         self._done = 0  # of _data, taken by the sink
+        self._stamp = "", 0  # which source the oldest of _data came from, and the time of its newest record
         self._watch = Watch(select.EPOLLOUT, self._push)
         self._timer: asyncio.TimerHandle | None = None
         self._retry_ms = OUTPUT_RETRY_MS[0]
@@ -106,8 +107,8 @@ class Output:
         """The first opening, before the loop runs. Errors: none, it is tried again."""
         self._guarded(self.sink.open)
 
-    def offer(self, data: bytes) -> None:
-        """Write, now or later."""
+    def offer(self, data: bytes, source: str = "", stamp_ms: int = 0) -> None:
+        """Write, now or later. ``source``, ``stamp_ms``: of its newest record, for the latency; 0 is for none."""
         if self._written:
             new = self._written.new(data)
             self._health.counters["output_repeated"] += data.count(b"\n") - new.count(b"\n")
@@ -118,6 +119,7 @@ class Output:
             self._data += data
         else:
             self._data = data
+            self._stamp = source, stamp_ms
             self._push()
 
     def poll(self) -> None:
@@ -155,6 +157,10 @@ class Output:
             self._data = b""
             self._done = 0
             self._retry_ms = OUTPUT_RETRY_MS[0]
+            source, stamp_ms = self._stamp
+            if stamp_ms:
+                self._health.latency[source].observe(wall_ms() - stamp_ms)
+                self._stamp = "", 0
             if self._blocked_ms:
                 self._health.counters["output_blocked_ms"] += monotonic_ms() - self._blocked_ms
                 self._blocked_ms = 0

@@ -20,6 +20,11 @@ def monotonic_ms() -> int:
     return time.monotonic_ns() // 1_000_000
 
 
+def wall_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 class Complaints:
     """Logs a trouble when it begins, when it changes, once a minute while it lasts, and when it is over."""
 

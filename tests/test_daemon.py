@@ -956,6 +956,35 @@ def test_u30_logins_and_errors_are_counted(start: Start, pipes: list[str], home:
     assert run.stop() == 0
 
 
+def test_how_far_behind_it_is(start: Start, files: list[str], home: Path) -> None:
+    """An output that takes nothing, with records in the log that are two hours old: then both are caught up with."""
+    os.mkfifo(home / "slow")
+    reader = os.open(home / "slow", os.O_RDONLY | os.O_NONBLOCK)
+    flags = [*files[:-1], f"{home}/slow"]
+    hours_ago = int(time.time()) - 7200
+    run = start(*flags)
+    lag, waiting = 'audito_source_lag_seconds{source="audit"}', 'audito_source_waiting_bytes{source="audit"}'
+    assert run.metric(lag) == run.metric(waiting) == 0
+    assert run.metric('audito_latency_seconds_count{source="audit"}') == 0
+    run.write("sshd", login_line(100))
+    log = home / "log.d" / "audit.log"
+    append(log, opened(7, 100, 1, hours_ago) + "".join(command(7, seq, hours_ago) for seq in range(10, 4010)))
+    wait_for(lambda: run.metric("audito_output_pending_bytes") > 0, "a full pipe")
+    append(log, "".join(command(7, seq, hours_ago) for seq in range(5000, 5100)))
+    assert run.metric(waiting) > 10_000
+    assert 7190 < run.metric(lag) < 7300
+    os.set_blocking(reader, True)
+    os.read(reader, 1)
+    drain = threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(reader, 65536), b"")], daemon=True)
+    drain.start()
+    wait_for(lambda: run.metric(waiting) == 0 and run.metric("audito_output_pending_bytes") == 0, "all is read")
+    assert run.metric(lag) == 0
+    assert run.metric('audito_latency_seconds_sum{source="audit"}') > 7000
+    wait_for(lambda: run.metric("audito_checkpoint_age_ms") < 5000, "a young checkpoint")
+    assert run.stop() == 0
+    os.close(reader)
+
+
 def test_http_that_is_abused_locks_out_nobody(start: Start, pipes: list[str]) -> None:
     run = start(*pipes)
     address = ("127.0.0.1", run.port())

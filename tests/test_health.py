@@ -157,6 +157,35 @@ def test_the_age_of_the_audit_log() -> None:
     assert samples(subject)["audito_maldito_audit_log_check", "threshold_time_in_seconds", "60"] == 0
 
 
+def test_the_latency_is_a_histogram_of_both_sources() -> None:
+    subject = Health(dict)
+    assert samples(subject)["audito_latency_seconds_count", "source", "sshd"] == 0
+    for took_ms in (0, 5, 6, 40, 2_000, 90_000_000, -7):
+        subject.latency["audit"].observe(took_ms)
+    found = {key[2:]: value for key, value in samples(subject).items() if key[0] == "audito_latency_seconds_bucket"}
+    of_audit = {key[0]: value for key, value in found.items() if key[-1] == "audit"}
+    assert of_audit["0.005"] == 3, "the upper bound belongs to the bucket"
+    assert of_audit["0.01"] == 4
+    assert of_audit["0.05"] == 5
+    assert of_audit["2.5"] == of_audit["3600.0"] == 6
+    assert of_audit["+Inf"] == 7
+    assert samples(subject)["audito_latency_seconds_count", "source", "audit"] == 7
+    assert samples(subject)["audito_latency_seconds_sum", "source", "audit"] == 90_002.051
+
+
+def test_how_far_behind_is_told_of_what_is_known() -> None:
+    subject = Health(dict)
+    names = ("audito_source_lag_seconds", "audito_source_waiting_bytes")
+    assert not [key for key in samples(subject) if key[0] in names]
+    subject.lag_ms = {"audit": 1500, "sshd": 0}
+    subject.waiting_bytes = {"audit": 4096}
+    found = samples(subject)
+    assert found[names[0], "source", "audit"] == 1.5
+    assert found[names[0], "source", "sshd"] == 0
+    assert found[names[1], "source", "audit"] == 4096
+    assert (names[1], "source", "sshd") not in found
+
+
 def test_readiness_is_a_series() -> None:
     subject = Health(dict)
     subject.set_state("audit", "")

@@ -27,7 +27,7 @@ FLOORS = (
     ("core",),
     ("sources", "sinks"),
     ("config",),
-    ("proc", "watch", "written"),
+    ("netlink", "proc", "watch", "written"),
     ("feed", "output", "http", "service"),
     ("daemon", "doctor"),
     ("cli",),
@@ -39,7 +39,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # import its package (the Protocol) and the parts; only the package itself and its list of members import members.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "tables": ("sshd_grammar", "sshd_notes"),
-    "sources": ("inotify", "follow"),
+    "sources": ("inotify", "unread", "follow"),
     "sinks": ("paths",),
 }
 MEMBER_LISTS = ("__init__", "all")

@@ -53,6 +53,9 @@ class Source(Protocol):
     def take_gaps(self) -> list[GapReason]:
         """What went unread since the last call, a reason each; asked before what was read is used."""
 
+    def waiting_bytes(self) -> int:
+        """How much lies there unread, for the metrics; -1 where that cannot be told. Errors: none."""
+
     def position(self, offset: int) -> dict[str, Any]:
         """Where the byte ``offset`` lies, for the checkpoint: bytes since the restored base."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from audito.errors import SourceError
 from audito.sources import READ_BYTES_MAX, Format, GapReason, Stream
+from audito.sources.unread import unread_bytes
 
 EMPTY = memoryview(b"")
 LF = 10
@@ -91,6 +92,9 @@ class FifoSource:
     def take_gaps(self) -> list[GapReason]:
         """As the protocol has it: a pipe does not say what was lost while nobody had it open."""
         return []
+
+    def waiting_bytes(self) -> int:
+        return unread_bytes(self._fd) if self.opened else -1
 
     def position(self, offset: int) -> dict[str, Any]:
         return {"stream": offset}

@@ -269,6 +269,18 @@ class Follower:
         gaps, self._gaps = self._gaps, []
         return gaps
 
+    def waiting_bytes(self) -> int:
+        """As the protocol has it: the rest of the file at hand, and all newer ones."""
+        file = self._file
+        try:
+            if file is None:
+                files = self._snapshot() or []
+                return sum(seen.size for seen in files[self._after_done(files) :])
+            newer, _ = self._newer(file)
+            return max(file.size() - file.offset, 0) + sum(seen.size for seen in newer)
+        except OSError:
+            return -1
+
     def _note_gap(self, reason: GapReason) -> None:
         self._counts["gaps"] += 1
         self._gaps.append(reason)

@@ -249,6 +249,10 @@ class JournalSource:
         gaps, self._gaps = self._gaps, []
         return gaps
 
+    def waiting_bytes(self) -> int:
+        """As the protocol has it: a journal does not tell without being read."""
+        return -1
+
     def _note_gap(self, reason: GapReason) -> None:
         self._counts["gaps"] += 1
         self._gaps.append(reason)

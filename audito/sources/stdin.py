@@ -9,6 +9,7 @@ from typing import Any
 
 from audito.errors import SourceError
 from audito.sources import READ_BYTES_MAX, Format, GapReason, Stream
+from audito.sources.unread import unread_bytes
 
 EMPTY = memoryview(b"")
 
@@ -72,6 +73,9 @@ class StdinSource:
     def take_gaps(self) -> list[GapReason]:
         """As the protocol has it: a descriptor skips nothing."""
         return []
+
+    def waiting_bytes(self) -> int:
+        return unread_bytes(self._fd) if self.opened and not self.ended else 0
 
     def position(self, offset: int) -> dict[str, Any]:
         return {"stream": offset}

@@ -20,6 +20,10 @@ RULES_HEAD = f"""\
 #
 # auid is who logged in; -1 is nobody: the programs of a container, of a service. Root's own logins count too. Each way
 # of calling the kernel needs a rule of its own, or a 32-bit program is not seen on a 64-bit kernel.
+#
+# The logins themselves, sudo, su and the ends of sessions come from PAM and the kernel, and take no rule. The rules of all
+# files are one list, and of each event's rules the first counts: a file that leaves something out ("never") belongs before
+# this one.
 """
 RULE = f"-a always,exit -F arch={{abi}} -S {','.join(EXECVE_SYSCALLS)} -F auid!=-1 -F key=audito-exec\n"
 

@@ -316,3 +316,14 @@ def test_a_missing_input_is_named_and_opens_once_it_is_there(rig: Rig, tmp_path:
     expected = rig.write(LINES)
     assert read_until(source, len(expected)) == expected
     source.close()
+
+
+def test_what_waits_is_told_or_known_not_to_be(rig: Rig, source: Source) -> None:
+    assert source.waiting_bytes() in (0, -1)
+    text = rig.write(LINES)
+    if source.waiting_bytes() >= 0:
+        assert source.waiting_bytes() == len(text)
+    else:
+        assert isinstance(source, JournalSource), "all others can tell"
+    read_all(source)
+    assert source.waiting_bytes() in (0, -1)

@@ -796,3 +796,19 @@ def write_and_rotate(directory: Path, keep: int, seconds: float, seen: mmap.mmap
         log.generations = [b""]
         log.rotate()
     (directory / "count").write_text(str(number))
+
+
+def test_what_waits_is_in_all_newer_files(tmp_path: Path) -> None:
+    live = tmp_path / "audit.log"
+    live.write_bytes(b"first\n")
+    source = DirectorySource(tmp_path)
+    source.open()
+    assert bytes(source.read()) == b"first\n"
+    with live.open("ab") as file:
+        file.write(b"second\n")
+    live.rename(tmp_path / "audit.log.1")
+    live.write_bytes(b"third\n")
+    assert source.waiting_bytes() == len(b"second\nthird\n")
+    assert read_all(source) == b"second\nthird\n"
+    assert source.waiting_bytes() == 0
+    source.close()
