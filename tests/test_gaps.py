@@ -141,7 +141,7 @@ def test_a_boot_without_a_clock_of_its_own_begins_anew_with_auditd() -> None:
     assert told(lines(range(5000, 5100)), start, lines([1, 2, 4, 5], ms=1000)) == [(3, 3, 1)]
 
 
-def test_u9_serials_wrap() -> None:
+def test_serials_wrap() -> None:
     around = range(WRAP - 700, WRAP + 700)
     missing = [serial for serial in around if serial % 50 == 7]
     assert told(lines(serial for serial in around if serial % 50 != 7)) == [
@@ -149,7 +149,7 @@ def test_u9_serials_wrap() -> None:
     ]
 
 
-def test_a_hole_over_the_wrap_is_one() -> None:
+def test_u9_a_hole_over_the_wrap_is_one() -> None:
     assert told(lines([WRAP - 3, WRAP - 2, 2, 3])) == [(WRAP - 1, 1, 3)]
     assert told(lines([WRAP - 3, WRAP - 2, 0, 1])) == [(WRAP - 1, WRAP - 1, 1)]
     assert told(lines([WRAP - 2, WRAP - 1, 1, 2])) == [(0, 0, 1)]
