@@ -1,0 +1,68 @@
+"""F2: the daemon is killed at each of its calls that change a file, or open one; nothing is lost, nothing comes twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults.world import World, compile_shim
+from tests.sources.journals import REMOTE
+
+FRESH = int(os.environ.get("AUDITO_EACH_CALL", "0"))
+"""How many runs from an empty directory, beside the chain: 0 in CI; ``make torture`` has one for each call."""
+
+CALLS_MIN = 25
+"""A run that makes fewer has not done what it should: opened all, written, and made two checkpoints."""
+
+
+@pytest.fixture(name="shim", scope="module")
+def _shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_shim(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.mark.parametrize(("sshd", "torn"), [("journal", 0), ("syslog", 1)], ids=["journal-before", "syslog-torn"])
+def test_f02_killed_at_each_call_in_turn(tmp_path: Path, shim: Path, sshd: str, torn: int) -> None:
+    """Each run meets a new session, goes on from where the one before was killed, and is killed one call later."""
+    if sshd == "journal" and REMOTE is None:
+        pytest.skip("no systemd-journal-remote")
+    world = World(tmp_path, sshd, shim)
+    for call in range(1, 1000):
+        world.log_in()
+        code = world.run_until_written(world.start(kill_at=call, torn=torn))
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+    assert call > CALLS_MIN, f"no run made more than {call} calls"
+    world.log_in()
+    assert world.run_until_written(world.start()) == 0
+    world.check()
+
+
+@pytest.mark.skipif(not FRESH, reason="set AUDITO_EACH_CALL=1 (make torture)")
+@pytest.mark.parametrize("sshd", ["journal", "syslog"])
+@pytest.mark.parametrize("torn", [0, 1], ids=["before", "torn"])
+@pytest.mark.timeout(3600)
+def test_f02_killed_at_each_call_from_the_first_start_and_from_a_restart(
+    tmp_path: Path, shim: Path, sshd: str, torn: int
+) -> None:
+    """Each call of a first start, and of a start that finds a state: a world of its own for each."""
+    for state in (False, True):
+        for call in range(1, 1000):
+            home = tmp_path / f"{state}-{call}"
+            home.mkdir()
+            world = World(home, sshd, shim)
+            if state:
+                world.log_in()
+                assert world.run_until_written(world.start()) == 0
+            world.log_in()
+            code = world.run_until_written(world.start(kill_at=call, torn=torn))
+            world.log_in()
+            assert world.run_until_written(world.start()) == 0
+            world.check()
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL
+        assert call > CALLS_MIN
