@@ -600,6 +600,7 @@ class Daemon:
         self._write()
         while self.output.blocked and not self.output.ended and not self._is_late(STOP_MS_MAX):
             await asyncio.sleep(0.02)
+        self.output.poll()  # what a reader that left had not read is kept, too
         left = self.output.pending_bytes
         saved = self._save()
         if left:

@@ -58,7 +58,8 @@ class Output:
 
     @property
     def pending_bytes(self) -> int:
-        return len(self._data) - self._done
+        """What was offered and is in no output."""
+        return len(self.sink.owed) + len(self._data) - self._done
 
     def pending(self) -> bytes:
         """What a restart has to write first: whole lines.
@@ -66,6 +67,8 @@ class Output:
         Where a pipe has taken a part of the first one, its reader may be another one by then: an empty line ends
         the part, and the line comes again from its start.
         """
+        if owed := self.sink.owed:
+            return owed + self._data[self._done :]
         start = self._data.rfind(b"\n", 0, self._done) + 1
         return b"\n" * (start < self._done) + self._data[start:]
 
