@@ -31,6 +31,8 @@ NAME = "state"
 OLDER = "state.1"
 TEMPORARY = "state.tmp"
 LOCK = "lock"
+SPOOL_PREFIX = "spool-"
+"""Of the files that sources keep beside the state."""
 
 _MAGIC = b"AUDITOST"
 _HEADER = struct.Struct("<8sIQ32s")
@@ -108,7 +110,7 @@ def prepare(directory: str, uid: int = -1, gid: int = -1) -> int:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         dir_fd = open_directory(directory, uid)
         try:
-            if uid >= 0 and not set(os.listdir(dir_fd)) - {NAME, OLDER, TEMPORARY, LOCK}:
+            if uid >= 0 and all(_is_ours(name) for name in os.listdir(dir_fd)):
                 os.fchown(dir_fd, uid, gid)
             return _lock(dir_fd, directory, uid, gid)
         finally:
@@ -133,6 +135,10 @@ def open_directory(directory: str, uid: int = -1) -> int:
         os.close(dir_fd)
         raise StateError(f"state directory {directory} is not safe: {problem}")
     return dir_fd
+
+
+def _is_ours(name: str) -> bool:
+    return name in (NAME, OLDER, TEMPORARY, LOCK) or name.startswith(SPOOL_PREFIX)
 
 
 def _checksum(payload: bytes) -> bytes:

@@ -257,11 +257,18 @@ class Core:
         self._line_now_ms = now_us // 1000 if self._now_ms else 0
         self._take_logins(self._logins.feed(data, format, now_us))
 
-    def input_gap(self, stream: Literal["audit", "sshd"], source: str, reason: str, now_ms: int) -> None:
+    def input_gap(
+        self,
+        stream: Literal["audit", "sshd"],
+        source: str,
+        reason: str,
+        now_ms: int,
+        line_count: int | None = None,
+    ) -> None:
         """A source could not read all there was; called before what it read after that is fed."""
         if stream == "audit":
             self._audit.forget_known()
-        self._gaps.input_gap(stream, source, reason, now_ms)
+        self._gaps.input_gap(stream, source, reason, now_ms, line_count)
 
     def tick(self, now_ms: int, *, audit_idle: bool = True, sshd_idle: bool = True) -> None:
         """Let wall time pass, live only; about once a second.

@@ -47,6 +47,7 @@ from audito.sources import Source, Stream
 from audito.sources.directory import DirectorySource, oldest_record_ms
 from audito.sources.fifo import FifoSource
 from audito.sources.journal import JournalSource
+from audito.sources.spool import SpooledSource
 from audito.sources.stdin import StdinSource
 from audito.sources.syslog import SyslogSource
 from audito.watch import Complaints, log, monotonic_ms
@@ -177,7 +178,10 @@ class Daemon:
         rebooted = state.boot_id != self.settings.boot_id
         if rebooted:
             log.info("the state is of another boot: sessions start anew, inputs go on where they were")
-        again = audit_source(self.config.inputs).kind == "directory"
+        # What came through a pipe comes again only from a spool that the process before this one had, too.
+        chosen = audit_source(self.config.inputs)
+        had_spool = "end" in state.sources.get("audit-pipe", {})
+        again = chosen.kind == "directory" or (self._is_kept(chosen) and had_spool)
         try:
             self.core.load(state.core, 0, 0, now_ms=wall_ms(), rebooted=rebooted, again=again)
         except (AuditoError, msgspec.MsgspecError, ValueError) as exc:
@@ -188,8 +192,24 @@ class Daemon:
     def _new_feed(self, stream: Stream, find: Callable[[], Source]) -> Feed:
         return Feed(stream, find, self._on_readable, self.health, self.complaints, self._positions)
 
+    @property
+    def _spool_bytes(self) -> int:
+        """Of what a pipe gives, on disk; 0: none is kept."""
+        return self.config.state.spool_bytes if self._lock_fd >= 0 else 0
+
+    def _is_kept(self, chosen: Input) -> bool:
+        """Whether what was read of this input can be read again."""
+        return chosen.kind == "directory" or (chosen.kind == "pipe" and self._spool_bytes > 0)
+
+    def _make_source(self, chosen: Input, stream: Stream, since_us: int | None = None) -> Source:
+        source = make_source(chosen, stream, since_us, self.config.host.boot_id if stream == "sshd" else "")
+        if chosen.kind != "pipe" or not self._spool_bytes:
+            return source
+        uid, gid = (self.user.uid, self.user.gid) if self.user else (-1, -1)
+        return SpooledSource(source, self.config.state.directory, self._spool_bytes, uid, gid)
+
     def _find_audit(self) -> Source:
-        return make_source(audit_source(self.config.inputs), "audit")
+        return self._make_source(audit_source(self.config.inputs), "audit")
 
     def _find_sshd(self) -> Source:
         chosen = sshd_source(self.config.inputs)
@@ -197,7 +217,7 @@ class Daemon:
             raise SourceError(
                 "there is no journal and no syslog file; name one with --sshd-log-path or --sshd-pipe-path"
             )
-        return make_source(chosen, "sshd", self._since_us(), self.config.host.boot_id)
+        return self._make_source(chosen, "sshd", self._since_us())
 
     def _since_us(self) -> int | None:
         """From when on a first start reads logins: as long as there are saved audit records; None: only new ones."""
@@ -368,13 +388,18 @@ class Daemon:
             if feed is self.audit:
                 self.core.feed_audit(data)
             else:
-                self.core.feed_sshd(data, feed.source.format, wall_ms() * 1000)
+                now_us = feed.spool.arrival_us if feed.spool is not None else wall_ms() * 1000
+                self.core.feed_sshd(data, feed.source.format, now_us)
             self._write()
+        if feed.ready and not self._has_room(feed):
+            feed.absorb()
 
     def _tell_gaps(self, feed: Feed) -> None:
         """What the source could not read stands before what it read after that."""
         for reason in feed.take_gaps():
             self.core.input_gap(feed.stream, feed.name, reason, wall_ms())
+        if feed.spool is not None and (line_count := feed.spool.take_dropped()):
+            self.core.input_gap(feed.stream, feed.name, "spool_full", wall_ms(), line_count)
 
     def _write(self) -> None:
         self.output.offer(self.core.take())
@@ -389,7 +414,7 @@ class Daemon:
     def _set_interest(self) -> None:
         """Listen to what may be read, and to nothing else; what may have come meanwhile is read in another turn."""
         for feed in self.feeds:
-            if not feed.opened or feed.ended or not self._has_room(feed):
+            if not feed.opened or feed.ended or not (self._has_room(feed) or feed.spool is not None):
                 feed.unlisten()
             else:
                 feed.listen()
@@ -432,6 +457,9 @@ class Daemon:
             self.health.counters["checkpoints"] += 1
             self._saved_figures = figures
             self._saved_ms = monotonic_ms()
+            for feed in self.feeds:
+                if feed.spool is not None:
+                    feed.spool.release()
             return True
         finally:
             # A slow disk or a great many sessions: at most a twentieth of the time goes into checkpoints.
@@ -625,7 +653,7 @@ class Daemon:
 
     def _must_flush(self) -> bool:
         """Whether what the core holds has to be decided now: it cannot be read again."""
-        return self._lock_fd < 0 or self.audit.ended or audit_source(self.config.inputs).kind != "directory"
+        return self._lock_fd < 0 or self.audit.ended or not self._is_kept(audit_source(self.config.inputs))
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:

@@ -99,6 +99,7 @@ CASES: tuple[tuple[str, tuple[str, ...], str, Any, Any], ...] = (
     ("host.boot_id", ("boot-id",), UUID.replace("-", ""), UUID, ""),
     ("host.syslog_time_zone", ("syslog-time-zone",), "Europe/Berlin", "Europe/Berlin", ""),
     ("state.directory", ("state-dir",), "/state", "/state", "/var/run/audito-maldito"),
+    ("state.spool_bytes", ("spool",), "64MiB", 64 << 20, 0),
     ("http.metrics", ("metrics",), "true", True, False),
     ("http.healthz", ("healthz",), "true", True, False),
     ("http.address", ("http-address",), "[::1]:80", "[::1]:80", "127.0.0.1:2112"),

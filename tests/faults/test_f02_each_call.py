@@ -11,8 +11,8 @@ import pytest
 from tests.faults.world import World, compile_shim
 from tests.sources.journals import REMOTE
 
-FRESH = int(os.environ.get("AUDITO_EACH_CALL", "0"))
-"""How many runs from an empty directory, beside the chain: 0 in CI; ``make torture`` has one for each call."""
+TORTURE = int(os.environ.get("AUDITO_TORTURE", "0"))
+"""Above 0, as ``make torture`` sets it: each call also from an empty directory, and from one restart."""
 
 CALLS_MIN = 25
 """A run that makes fewer has not done what it should: opened all, written, and made two checkpoints."""
@@ -41,7 +41,7 @@ def test_f02_killed_at_each_call_in_turn(tmp_path: Path, shim: Path, sshd: str, 
     world.check()
 
 
-@pytest.mark.skipif(not FRESH, reason="set AUDITO_EACH_CALL=1 (make torture)")
+@pytest.mark.skipif(not TORTURE, reason="minutes: make torture")
 @pytest.mark.parametrize("sshd", ["journal", "syslog"])
 @pytest.mark.parametrize("torn", [0, 1], ids=["before", "torn"])
 @pytest.mark.timeout(3600)
