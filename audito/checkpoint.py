@@ -42,12 +42,13 @@ class State(msgspec.Struct, kw_only=True):
     """All that a restart needs, taken at one instant between two feeds of the core.
 
     ``sources``: a source's name → its position() at the oldest input not yet resolved into ``output`` or
-    ``pending``. ``core``: Core.dump(). ``output``: Sink.position(). ``pending``: events that were taken
-    from the core and that the sink has not taken. ``saved_at_ms``: wall clock, for people only.
+    ``pending``. ``core``: Core.dump(). ``output``: Sink.position(). ``pending``: events that were taken from the core
+    and that the sink has not taken. ``saved_at_ms``: wall clock, for people only. ``booted_ms``: of the core's clock.
     """
 
     boot_id: str
     saved_at_ms: int
+    booted_ms: int = 0
     sources: dict[str, dict[str, Any]]
     core: bytes
     output: dict[str, Any] = {}

@@ -100,6 +100,11 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def boottime_ms() -> int:
+    """Milliseconds since the boot, suspended ones too."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
 class Daemon:
     """One run of the daemon: open() as root, serve() in the loop, close() at the end. Owns all the parts.
 
@@ -129,6 +134,8 @@ class Daemon:
         self.feeds = (self.sshd, self.audit)
         self.http_socket: socket.socket | None = None
         self.http: HttpServer | None = None
+        # The core's clock: nobody sets it, so that a wall clock that jumps ends nobody's wait.
+        self._booted_ms = wall_ms() - boottime_ms()
         self._lock_fd = -1
         self._saved_figures: tuple[int, ...] = ()
         self._saved_ms = 0
@@ -176,6 +183,8 @@ class Daemon:
             return None
         self._positions.update(state.sources)
         rebooted = state.boot_id != self.settings.boot_id
+        if not rebooted and state.booted_ms:
+            self._booted_ms = state.booted_ms
         if rebooted:
             log.info("the state is of another boot: sessions start anew, inputs go on where they were")
         # What came through a pipe comes again only from a spool that the process before this one had, too.
@@ -336,7 +345,7 @@ class Daemon:
         self._turn()
         # The wall clock counts for what waits for a side only once that side was read to its end.
         if not self.output.blocked:
-            self.core.tick(wall_ms(), audit_idle=not self.audit.ready, sshd_idle=not self.sshd.ready)
+            self.core.tick(self._steady_ms(), audit_idle=not self.audit.ready, sshd_idle=not self.sshd.ready)
             self._write()
             self._set_interest()
         if self.rejects is not None:
@@ -350,6 +359,9 @@ class Daemon:
             self.output.settle()
         self._save_when_due()
         self.service.tell(monotonic_ms(), self.health.ready, self._status)
+
+    def _steady_ms(self) -> int:
+        return self._booted_ms + boottime_ms()
 
     def _on_readable(self, feed: Feed) -> None:
         feed.wake()
@@ -474,6 +486,7 @@ class Daemon:
         return checkpoint.State(
             boot_id=self.settings.boot_id,
             saved_at_ms=wall_ms(),
+            booted_ms=self._booted_ms,
             sources=sources,
             core=self.core.dump(),
             output=self.output.position(),

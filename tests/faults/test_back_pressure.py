@@ -40,7 +40,7 @@ def _blocked(home: Path) -> Path:
 def read_output(path: Path) -> list[dict[str, Any]]:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        return events_of(read_all(fd, 2.0))
+        return events_of(read_all(fd, 1.5))
     finally:
         os.close(fd)
 

@@ -18,7 +18,7 @@ from audito.sources.spool import HEADER, SpooledSource
 BYTES_MAX = 4096
 """Of the spool here: chunks of some hundred bytes are to it what those of a pipe are to a real one."""
 
-SEEDS = 60 * (1 + int(os.environ.get("AUDITO_TORTURE", "0")))
+SEEDS = 30 * (1 + int(os.environ.get("AUDITO_TORTURE", "0")))
 
 
 @pytest.fixture(name="pipe")
