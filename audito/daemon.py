@@ -39,7 +39,7 @@ from audito.health import (
     Page,
 )
 from audito.http import HttpServer, listen
-from audito.output import Output, RejectLog
+from audito.output import LOG_MODE, Output, RejectLog
 from audito.service import Service
 from audito.sinks import Sink
 from audito.sinks.all import open_sink
@@ -72,8 +72,8 @@ EXIT_MS_MAX = 4_700
 GC_ALLOCATIONS = 100_000
 """Containers that have to be alive beyond those at the start before the garbage collector looks for cycles."""
 
-UMASK = 0o027
-"""Others get nothing. Not 077: the output is 0640, for the group that reads logs."""
+UMASK = 0o077
+"""Nobody else gets anything; what a group may read, the output and the reject log, is made so on purpose."""
 
 
 def run(config: Config, read: Callable[[], Config], service: Service) -> int:
@@ -717,10 +717,11 @@ def create_for(path: str, user: privileges.User) -> None:
     """Make a missing file as ``user``'s own, who may have to open it again. Errors: none, the opening will tell."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(path, flags, 0o640)
+        fd = os.open(path, flags, LOG_MODE)
     except OSError:
         return
     try:
+        os.fchmod(fd, LOG_MODE)
         os.fchown(fd, user.uid, user.gid)
     finally:
         os.close(fd)
