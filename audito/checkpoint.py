@@ -31,6 +31,8 @@ NAME = "state"
 OLDER = "state.1"
 TEMPORARY = "state.tmp"
 LOCK = "lock"
+SPOOL_PREFIX = "spool-"
+"""Of the files that sources keep beside the state."""
 
 _MAGIC = b"AUDITOST"
 _HEADER = struct.Struct("<8sIQ32s")
@@ -40,12 +42,13 @@ class State(msgspec.Struct, kw_only=True):
     """All that a restart needs, taken at one instant between two feeds of the core.
 
     ``sources``: a source's name → its position() at the oldest input not yet resolved into ``output`` or
-    ``pending``. ``core``: Core.dump(). ``output``: Sink.position(). ``pending``: events that were taken
-    from the core and that the sink has not taken. ``saved_at_ms``: wall clock, for people only.
+    ``pending``. ``core``: Core.dump(). ``output``: Sink.position(). ``pending``: events that were taken from the core
+    and that the sink has not taken. ``saved_at_ms``: wall clock, for people only. ``booted_ms``: of the core's clock.
     """
 
     boot_id: str
     saved_at_ms: int
+    booted_ms: int = 0
     sources: dict[str, dict[str, Any]]
     core: bytes
     output: dict[str, Any] = {}
@@ -108,7 +111,7 @@ def prepare(directory: str, uid: int = -1, gid: int = -1) -> int:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         dir_fd = open_directory(directory, uid)
         try:
-            if uid >= 0 and not set(os.listdir(dir_fd)) - {NAME, OLDER, TEMPORARY, LOCK}:
+            if uid >= 0 and all(_is_ours(name) for name in os.listdir(dir_fd)):
                 os.fchown(dir_fd, uid, gid)
             return _lock(dir_fd, directory, uid, gid)
         finally:
@@ -133,6 +136,10 @@ def open_directory(directory: str, uid: int = -1) -> int:
         os.close(dir_fd)
         raise StateError(f"state directory {directory} is not safe: {problem}")
     return dir_fd
+
+
+def _is_ours(name: str) -> bool:
+    return name in (NAME, OLDER, TEMPORARY, LOCK) or name.startswith(SPOOL_PREFIX)
 
 
 def _checksum(payload: bytes) -> bytes:

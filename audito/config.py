@@ -36,7 +36,8 @@ STANDARD_STREAM = "-"
 ENVIRONMENT_PREFIX = "AUDITO_"
 VARIABLES_OF_OTHERS = tuple(
     "AUDITO_DEBUG AUDITO_SANITIZE AUDITO_WERROR AUDITO_E2E AUDITO_E2E_ARGV AUDITO_E2E_PASSWORD AUDITO_FUZZ"
-    " AUDITO_GAP_RECORDS AUDITO_GOLDEN_WRITE AUDITO_IMAGE AUDITO_KILLS AUDITO_PYTHON AUDITO_SEED AUDITO_SHARED".split()
+    " AUDITO_GAP_RECORDS AUDITO_GOLDEN_WRITE AUDITO_IMAGE AUDITO_KILLS AUDITO_PYTHON AUDITO_SEED AUDITO_SHARED"
+    " AUDITO_TORTURE".split()
 )
 """Read by the build and the tests, and no settings."""
 
@@ -101,6 +102,22 @@ def parse_count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,18}", text):
         raise ValueError(f'"{text}" is no whole number')
     return int(text)
+
+
+SIZE_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+SPOOL_BYTES_MIN = 16 << 20
+"""A segment of it has to take the 1 MiB that one read of a pipe gives, twice."""
+
+
+def parse_spool_bytes(text: str) -> int:
+    """Bytes, as in ``67108864`` or ``64MiB``; 0 is none. Errors: ValueError, also for less than a spool needs."""
+    match = re.fullmatch(r"([0-9]{1,15})(|KiB|MiB|GiB)", text)
+    if match is None:
+        raise ValueError(f'"{text}" is no size; write it as 64MiB')
+    value = int(match[1]) * SIZE_UNITS[match[2]]
+    if 0 < value < SPOOL_BYTES_MIN:
+        raise ValueError(f'"{text}": a spool has at least 16MiB')
+    return value
 
 
 DURATION_UNITS_NS = {
@@ -534,6 +551,17 @@ class State(Struct, frozen=True, kw_only=True):
             help="Keep what was read and the live sessions here, so that a restart goes on where it stopped.",
         ),
     ] = "/var/run/audito-maldito"
+    spool_bytes: Annotated[
+        int,
+        Setting(
+            names=("spool",),
+            value="SIZE",
+            parse=parse_spool_bytes,
+            default="0, none",
+            help="Keep what comes through named pipes in up to SIZE (as in 64MiB) each of the state directory, until "
+            "its events are written.",
+        ),
+    ] = 0
 
 
 class Http(Struct, frozen=True, kw_only=True):

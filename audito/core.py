@@ -81,7 +81,7 @@ LIVE_SETTINGS = ("event_types", "context", "join_window_ms", "redaction", "filte
 class PendingLogin(Struct, eq=False):
     """A login line that has no session yet, or that claims one that is bound.
 
-    ``time_ms``: of the line; ``timed``: the line itself says it, zone and all. ``seen_ms``: wall clock when it
+    ``time_ms``: of the line; ``timed``: the line itself says it, zone and all. ``seen_ms``: of tick() when it
     came, 0 in a replay. ``login_id``: auditId of its UserLogin. ``source``, ``subjects``: as JSON, encoded once.
     """
 
@@ -233,7 +233,7 @@ class Core:
         self._structs: list[Written] = []
         self._sshd_base = self._sshd_fed = 0
         self._sshd_clock_ms = self._sshd_jump_ms = 0
-        self._now_ms = self._line_now_ms = self._audit_now_ms = self._sshd_now_ms = 0
+        self._now_ms = self._audit_now_ms = self._sshd_now_ms = 0
         self._counts = dict.fromkeys(JOIN_COUNTERS, 0)
 
     # -------------------------------------------------------------------------------- input
@@ -250,18 +250,25 @@ class Core:
     def feed_sshd(self, data: Buffer, format: str, now_us: int) -> None:
         """Take sshd lines. ``now_us``: the time of lines that carry none."""
         self._sshd_fed += memoryview(data).nbytes
-        self._line_now_ms = now_us // 1000 if self._now_ms else 0
         self._take_logins(self._logins.feed(data, format, now_us))
 
-    def input_gap(self, stream: Literal["audit", "sshd"], source: str, reason: str, now_ms: int) -> None:
+    def input_gap(
+        self,
+        stream: Literal["audit", "sshd"],
+        source: str,
+        reason: str,
+        now_ms: int,
+        line_count: int | None = None,
+    ) -> None:
         """A source could not read all there was; called before what it read after that is fed."""
         if stream == "audit":
             self._audit.forget_known()
-        self._gaps.input_gap(stream, source, reason, now_ms)
+        self._gaps.input_gap(stream, source, reason, now_ms, line_count)
 
     def tick(self, now_ms: int, *, audit_idle: bool = True, sshd_idle: bool = True) -> None:
-        """Let wall time pass, live only; about once a second.
+        """Let time pass, live only; about once a second.
 
+        ``now_ms``: milliseconds since 1970 by a clock that nobody sets, the same one over restarts of one boot.
         ``audit_idle``, ``sshd_idle``: that source was just read to its end, so nothing older than ``now_ms`` is
         still to come from it. Only then does the wall clock count for what waits for that side.
         """
@@ -369,7 +376,7 @@ class Core:
             record.pid,
             record.time_us // 1000,
             record.timed,
-            self._line_now_ms,
+            self._now_ms,
             event.metadata.auditId,
             Raw(_encoder.encode(event.source)),
             Raw(_encoder.encode(event.subjects)),
@@ -534,7 +541,7 @@ class Core:
 
     def _is_over(self, login: PendingLogin, limit_ms: int) -> bool:
         """Whether the LOGIN record of this login would have come by now."""
-        if self._audit_now_ms and self._audit_now_ms - max(login.time_ms, login.seen_ms) > limit_ms:
+        if self._audit_now_ms and self._audit_now_ms - (login.seen_ms or login.time_ms) > limit_ms:
             return True
         return login.timed and self._audit.clock_ms - login.time_ms > limit_ms
 

@@ -40,7 +40,7 @@ from audito.health import (
 )
 from audito.http import HttpServer, listen
 from audito.netlink import AuditSocket
-from audito.output import Output, RejectLog
+from audito.output import LOG_MODE, Output, RejectLog
 from audito.service import Service
 from audito.sinks import Sink
 from audito.sinks.all import open_sink
@@ -48,6 +48,7 @@ from audito.sources import Source, Stream
 from audito.sources.directory import DirectorySource, oldest_record_ms
 from audito.sources.fifo import FifoSource
 from audito.sources.journal import JournalSource
+from audito.sources.spool import SpooledSource
 from audito.sources.stdin import StdinSource
 from audito.sources.syslog import SyslogSource
 from audito.watch import Complaints, log, monotonic_ms, wall_ms
@@ -72,8 +73,8 @@ EXIT_MS_MAX = 4_700
 GC_ALLOCATIONS = 100_000
 """Containers that have to be alive beyond those at the start before the garbage collector looks for cycles."""
 
-UMASK = 0o027
-"""Others get nothing. Not 077: the output is 0640, for the group that reads logs."""
+UMASK = 0o077
+"""Nobody else gets anything; what a group may read, the output and the reject log, is made so on purpose."""
 
 
 def run(config: Config, read: Callable[[], Config], service: Service) -> int:
@@ -93,6 +94,11 @@ def run(config: Config, read: Callable[[], Config], service: Service) -> int:
         return uvloop.run(daemon.serve())
     finally:
         daemon.close()
+
+
+def boottime_ms() -> int:
+    """Milliseconds since the boot, suspended ones too."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 class Daemon:
@@ -125,6 +131,8 @@ class Daemon:
         self.http_socket: socket.socket | None = None
         self.http: HttpServer | None = None
         self.kernel = AuditSocket()
+        # The core's clock: nobody sets it, so that a wall clock that jumps ends nobody's wait.
+        self._booted_ms = wall_ms() - boottime_ms()
         self._lock_fd = -1
         self._saved_figures: tuple[int, ...] = ()
         self._saved_ms = 0
@@ -172,9 +180,14 @@ class Daemon:
             return None
         self._positions.update(state.sources)
         rebooted = state.boot_id != self.settings.boot_id
+        if not rebooted and state.booted_ms:
+            self._booted_ms = state.booted_ms
         if rebooted:
             log.info("the state is of another boot: sessions start anew, inputs go on where they were")
-        again = audit_source(self.config.inputs).kind == "directory"
+        # What came through a pipe comes again only from a spool that the process before this one had, too.
+        chosen = audit_source(self.config.inputs)
+        had_spool = "end" in state.sources.get("audit-pipe", {})
+        again = chosen.kind == "directory" or (self._is_kept(chosen) and had_spool)
         try:
             self.core.load(state.core, 0, 0, now_ms=wall_ms(), rebooted=rebooted, again=again)
         except (AuditoError, msgspec.MsgspecError, ValueError) as exc:
@@ -185,8 +198,24 @@ class Daemon:
     def _new_feed(self, stream: Stream, find: Callable[[], Source]) -> Feed:
         return Feed(stream, find, self._on_readable, self.health, self.complaints, self._positions)
 
+    @property
+    def _spool_bytes(self) -> int:
+        """Of what a pipe gives, on disk; 0: none is kept."""
+        return self.config.state.spool_bytes if self._lock_fd >= 0 else 0
+
+    def _is_kept(self, chosen: Input) -> bool:
+        """Whether what was read of this input can be read again."""
+        return chosen.kind == "directory" or (chosen.kind == "pipe" and self._spool_bytes > 0)
+
+    def _make_source(self, chosen: Input, stream: Stream, since_us: int | None = None) -> Source:
+        source = make_source(chosen, stream, since_us, self.config.host.boot_id if stream == "sshd" else "")
+        if chosen.kind != "pipe" or not self._spool_bytes:
+            return source
+        uid, gid = (self.user.uid, self.user.gid) if self.user else (-1, -1)
+        return SpooledSource(source, self.config.state.directory, self._spool_bytes, uid, gid)
+
     def _find_audit(self) -> Source:
-        return make_source(audit_source(self.config.inputs), "audit")
+        return self._make_source(audit_source(self.config.inputs), "audit")
 
     def _find_sshd(self) -> Source:
         chosen = sshd_source(self.config.inputs)
@@ -194,7 +223,7 @@ class Daemon:
             raise SourceError(
                 "there is no journal and no syslog file; name one with --sshd-log-path or --sshd-pipe-path"
             )
-        return make_source(chosen, "sshd", self._since_us(), self.config.host.boot_id)
+        return self._make_source(chosen, "sshd", self._since_us())
 
     def _since_us(self) -> int | None:
         """From when on a first start reads logins: as long as there are saved audit records; None: only new ones."""
@@ -315,7 +344,7 @@ class Daemon:
         self._turn()
         # The wall clock counts for what waits for a side only once that side was read to its end.
         if not self.output.blocked:
-            self.core.tick(wall_ms(), audit_idle=not self.audit.ready, sshd_idle=not self.sshd.ready)
+            self.core.tick(self._steady_ms(), audit_idle=not self.audit.ready, sshd_idle=not self.sshd.ready)
             self._write()
             self._set_interest()
         if self.rejects is not None:
@@ -329,6 +358,9 @@ class Daemon:
             self.output.settle()
         self._save_when_due()
         self.service.tell(monotonic_ms(), self.health.ready, self._status)
+
+    def _steady_ms(self) -> int:
+        return self._booted_ms + boottime_ms()
 
     def _on_readable(self, feed: Feed) -> None:
         feed.wake()
@@ -368,13 +400,18 @@ class Daemon:
             if feed is self.audit:
                 self.core.feed_audit(data)
             else:
-                self.core.feed_sshd(data, feed.source.format, arrived_ms * 1000)
+                now_us = feed.spool.arrival_us if feed.spool is not None else arrived_ms * 1000
+                self.core.feed_sshd(data, feed.source.format, now_us)
             self.output.offer(self.core.take(), feed.stream, self._newest_ms(feed) or arrived_ms)
+        if feed.ready and not self._has_room(feed):
+            feed.absorb()
 
     def _tell_gaps(self, feed: Feed) -> None:
         """What the source could not read stands before what it read after that."""
         for reason in feed.take_gaps():
             self.core.input_gap(feed.stream, feed.name, reason, wall_ms())
+        if feed.spool is not None and (line_count := feed.spool.take_dropped()):
+            self.core.input_gap(feed.stream, feed.name, "spool_full", wall_ms(), line_count)
 
     def _newest_ms(self, feed: Feed) -> int:
         """Time of the newest record read, 0 where they have none: lines of a pipe, and before the first."""
@@ -396,7 +433,7 @@ class Daemon:
     def _set_interest(self) -> None:
         """Listen to what may be read, and to nothing else; what may have come meanwhile is read in another turn."""
         for feed in self.feeds:
-            if not feed.opened or feed.ended or not self._has_room(feed):
+            if not feed.opened or feed.ended or not (self._has_room(feed) or feed.spool is not None):
                 feed.unlisten()
             else:
                 feed.listen()
@@ -443,6 +480,9 @@ class Daemon:
             self.health.counters["checkpoints"] += 1
             self._saved_figures = figures
             self._saved_ms = monotonic_ms()
+            for feed in self.feeds:
+                if feed.spool is not None:
+                    feed.spool.release()
             return True
         finally:
             # A slow disk or a great many sessions: at most a twentieth of the time goes into checkpoints.
@@ -457,6 +497,7 @@ class Daemon:
         return checkpoint.State(
             boot_id=self.settings.boot_id,
             saved_at_ms=wall_ms(),
+            booted_ms=self._booted_ms,
             sources=sources,
             core=self.core.dump(),
             output=self.output.position(),
@@ -620,6 +661,7 @@ class Daemon:
         self._write()
         while self.output.blocked and not self.output.ended and not self._is_late(STOP_MS_MAX):
             await asyncio.sleep(0.02)
+        self.output.poll()  # what a reader that left had not read is kept, too
         left = self.output.pending_bytes
         saved = self._save()
         if left:
@@ -644,7 +686,7 @@ class Daemon:
 
     def _must_flush(self) -> bool:
         """Whether what the core holds has to be decided now: it cannot be read again."""
-        return self._lock_fd < 0 or self.audit.ended or audit_source(self.config.inputs).kind != "directory"
+        return self._lock_fd < 0 or self.audit.ended or not self._is_kept(audit_source(self.config.inputs))
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and task.exception() is not None:
@@ -696,10 +738,11 @@ def create_for(path: str, user: privileges.User) -> None:
     """Make a missing file as ``user``'s own, who may have to open it again. Errors: none, the opening will tell."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        fd = os.open(path, flags, 0o640)
+        fd = os.open(path, flags, LOG_MODE)
     except OSError:
         return
     try:
+        os.fchmod(fd, LOG_MODE)
         os.fchown(fd, user.uid, user.gid)
     finally:
         os.close(fd)

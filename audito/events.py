@@ -377,5 +377,6 @@ GAP_REASONS = (
     "file_truncated",
     "place_lost",
     "journal_vacuumed",
+    "spool_full",
 )
 """Every ``reason`` of an AuditGap: the kernel's and auditd's, then our own drops, then those of the sources."""

@@ -9,6 +9,7 @@ from typing import Any
 from audito.errors import SourceError
 from audito.health import Health
 from audito.sources import GapReason, Source, Stream
+from audito.sources.spool import SpooledSource
 from audito.watch import Complaints, Watch, log, monotonic_ms
 
 EMPTY_WAKES_MAX = 100
@@ -129,6 +130,21 @@ class Feed:
             return 0
         return max(now_ms - newest_ms, 0) if newest_ms else monotonic_ms() - self.drained_ms
 
+    @property
+    def spool(self) -> SpooledSource | None:
+        """What takes in more than can be used now, where there is such."""
+        return self.source if isinstance(self.source, SpooledSource) else None
+
+    def absorb(self) -> None:
+        """Take what there is off a source that cannot wait, while nothing of it can be used."""
+        if self.spool is None or not self.opened:
+            return
+        try:
+            if self.spool.absorb():
+                self._empty_wakes = 0
+        except (SourceError, OSError) as exc:
+            self._failed(exc)
+
     def take_gaps(self) -> list[GapReason]:
         """What went unread since the last call, a reason each."""
         return self.source.take_gaps() if self.source is not None else []
@@ -175,5 +191,9 @@ class Feed:
         self._complaints.trouble(self.name, str(exc))
 
     def _works(self) -> None:
-        self._health.set_state(self.stream, "")
-        self._complaints.over(self.name)
+        problem = self.spool.problem if self.spool is not None else ""
+        self._health.set_state(self.stream, problem)
+        if problem:
+            self._complaints.trouble(self.name, problem)
+        else:
+            self._complaints.over(self.name)

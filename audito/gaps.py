@@ -124,11 +124,13 @@ class Gaps:
 
     # -- the sources
 
-    def input_gap(self, stream: Literal["audit", "sshd"], name: str, reason: str, time_ms: int) -> None:
-        """Input went unread. ``reason``: the source's word for it."""
-        self._tell(
-            events.GapExtra(reason=reason, detail=name), time_ms, component="auditd" if stream == "audit" else stream
-        )
+    def input_gap(
+        self, stream: Literal["audit", "sshd"], name: str, reason: str, time_ms: int, line_count: int | None = None
+    ) -> None:
+        """Input went unread. ``reason``: the source's word for it; ``line_count``: how much, where that is known."""
+        count = UNSET if line_count is None else line_count
+        component = "auditd" if stream == "audit" else stream
+        self._tell(events.GapExtra(reason=reason, count=count, detail=name), time_ms, component=component)
 
     def _tell(self, extra: events.GapExtra, time_ms: int, *, audit_id: str = "", component: str = "auditd") -> None:
         self._counts[extra.reason] += 1

@@ -20,6 +20,9 @@ TAKES_NOTHING = "takes no events now: full, or nobody reads it"
 OUTPUT_RETRY_MS = (100, 2_000)
 """First and longest wait before a failed output is tried again; it doubles between."""
 
+LOG_MODE = 0o640
+"""Of what we write, for the group that reads logs."""
+
 REJECT_BYTES_PER_TICK_MAX = 1 << 20
 REJECT_FILE_BYTES_MAX = 64 << 20
 """Of --reject-log: junk may not fill the disk or keep it busy. A full file becomes FILE.1, which is replaced."""
@@ -59,7 +62,8 @@ class Output:
 
     @property
     def pending_bytes(self) -> int:
-        return len(self._data) - self._done
+        """What was offered and is in no output."""
+        return len(self.sink.owed) + len(self._data) - self._done
 
     def pending(self) -> bytes:
         """What a restart has to write first: whole lines.
@@ -67,6 +71,8 @@ class Output:
         Where a pipe has taken a part of the first one, its reader may be another one by then: an empty line ends
         the part, and the line comes again from its start.
         """
+        if owed := self.sink.owed:
+            return owed + self._data[self._done :]
         start = self._data.rfind(b"\n", 0, self._done) + 1
         return b"\n" * (start < self._done) + self._data[start:]
 
@@ -303,8 +309,12 @@ class RejectLog:
 
 def _open_append(path: str) -> int:
     """A regular file of which there is one name, made 0640 where it is missing. Errors: OSError."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    fd = os.open(path, flags, 0o640)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags)
+    except FileNotFoundError:
+        fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, LOG_MODE)
+        os.fchmod(fd, LOG_MODE)  # whatever the umask took away
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
         os.close(fd)

@@ -99,6 +99,7 @@ CASES: tuple[tuple[str, tuple[str, ...], str, Any, Any], ...] = (
     ("host.boot_id", ("boot-id",), UUID.replace("-", ""), UUID, ""),
     ("host.syslog_time_zone", ("syslog-time-zone",), "Europe/Berlin", "Europe/Berlin", ""),
     ("state.directory", ("state-dir",), "/state", "/state", "/var/run/audito-maldito"),
+    ("state.spool_bytes", ("spool",), "64MiB", 64 << 20, 0),
     ("http.metrics", ("metrics",), "true", True, False),
     ("http.healthz", ("healthz",), "true", True, False),
     ("http.address", ("http-address",), "[::1]:80", "[::1]:80", "127.0.0.1:2112"),
@@ -530,7 +531,7 @@ def test_files_that_are_refused(text: str, message: str | None, tmp_path: Path) 
 
 
 LIVE = (
-    "reject-log event-types context join-window metrics healthz http-address http-server-read-timeout"
+    "reject-log event-types context join-window filter redact-off redact-names redact-pattern metrics healthz http-address http-server-read-timeout"
     " http-server-read-header-timeout audit-metrics audit-seconds-interval audit-log-last-modify-seconds-threshold"
     " log-level"
 ).split()

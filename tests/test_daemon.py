@@ -652,6 +652,28 @@ def test_u05_a_reader_that_goes_away(start: Start, pipes: list[str], home: Path)
     assert run.stop() == 0
 
 
+def test_f13_what_a_reader_that_left_had_not_read_survives_a_restart(
+    start: Start, pipes: list[str], home: Path
+) -> None:
+    os.mkfifo(home / "out")
+    fd = os.open(home / "out", os.O_RDONLY | os.O_NONBLOCK)
+    run = start(*pipes)
+    run.write("sshd", login_line(100))
+    run.write("audit", opened(7, 100, 1) + commands(7, 2, 50))
+    wait_for(lambda: run.metric("audito_sessions") == 1, "the session")
+    time.sleep(0.2)
+    part = os.read(fd, 1000)
+    os.close(fd)
+    assert run.stop() == 0
+    assert run.said("kept in the state")
+    run = start(*pipes, ready=False)
+    fd = os.open(home / "out", os.O_RDONLY | os.O_NONBLOCK)
+    events = events_of(part[: part.rfind(b"\n") + 1]) + events_of(read_all(fd, 2.5))
+    os.close(fd)
+    assert sequences(events) == list(range(2, 52))
+    assert run.stop() == 0
+
+
 def test_back_pressure_keeps_memory_flat_and_loses_nothing(start: Start, files: list[str], home: Path) -> None:
     """10 MB of events for a reader that does not read yet: the log directory is the buffer."""
     fd = stalled_reader(home)
@@ -1050,6 +1072,7 @@ def test_it_goes_on_as_another_user(start: Start, files: list[str], home: Path) 
     status = Path(f"/proc/{run.process.pid}/status").read_text()
     assert re.search(r"^CapEff:\t0000000000000004$", status, re.MULTILINE)
     assert not re.search(r"^Uid:.*\b0\b", status, re.MULTILINE)
+    assert re.search(r"^Umask:\t0077$", status, re.MULTILINE)
     run.write("sshd", login_line(100))
     append(logs / "audit.log", opened(7, 100, 1) + command(7, 2) + "garbage\n")
     run.wait_sequences([2])

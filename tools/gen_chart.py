@@ -38,6 +38,7 @@ DURATION = r"^(|0|([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+)$"
 GRAMMAR: dict[Any, dict[str, Any]] = {
     config.parse_bool: {"type": ["boolean", "null"]},
     config.parse_count: {"type": ["integer", "string", "null"], "minimum": 0, "pattern": r"^[0-9]{0,18}$"},
+    config.parse_spool_bytes: {"type": ["integer", "string", "null"], "pattern": r"^(|[0-9]{1,15}([KMG]iB)?)$"},
     config.parse_duration_ms: {"type": ["string", "null"], "pattern": DURATION},
     config.parse_positive_duration_ms: {"type": ["string", "null"], "pattern": DURATION},
     config.parse_level: {"enum": ["", None, *get_args(config.LogLevel)]},

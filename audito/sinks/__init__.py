@@ -12,6 +12,10 @@ class Sink(Protocol):
     name: str
     ready: bool
 
+    @property
+    def owed(self) -> bytes:
+        """What was taken and is in no output: a restart has to write it, and then what was not taken."""
+
     def open(self) -> None:
         """Open the output. Errors: SinkError, naming path and cause; may be called again later."""
 

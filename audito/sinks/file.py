@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import glob
 import logging
 import os
 import stat
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,11 +72,19 @@ class FileSink:
         self._fd = -1
         self._id = (0, 0)
         self._durable = 0
+        # Of what was taken since then: by it the file's end is known to be ours, and whole.
+        self._taken = 0
+        self._taken_crc = 0
         # Bytes of a line that did not fit, still at the end of the file because cutting them failed, too.
         self._torn = 0
         self._new_name = False
         self._sync_failed = ""
         self._warned: set[str] = set()
+
+    @property
+    def owed(self) -> bytes:
+        """Nothing: what was taken is in the file."""
+        return b""
 
     def open(self) -> None:
         if self._fd >= 0:
@@ -98,6 +108,7 @@ class FileSink:
         self._torn = 0
         if not self._sync_failed:
             self._durable = status.st_size
+            self._taken = self._taken_crc = 0
         self.ready = True
 
     def fileno(self) -> int:
@@ -115,11 +126,12 @@ class FileSink:
             return 0
         taken = self._put(data)
         self.ready = taken == len(data)
-        if self.ready:
-            return taken
-        whole = bytes(data[:taken]).rfind(b"\n") + 1
-        self._torn = taken - whole
-        self._cut_torn()
+        whole = taken if self.ready else bytes(data[:taken]).rfind(b"\n") + 1
+        self._taken += whole
+        self._taken_crc = zlib.crc32(data[:whole], self._taken_crc)
+        if not self.ready:
+            self._torn = taken - whole
+            self._cut_torn()
         return whole
 
     def position(self) -> dict[str, Any]:
@@ -150,17 +162,17 @@ class FileSink:
             raise self._error(exc) from exc
 
     def sync(self) -> None:
-        """Make what was taken durable. Errors: SinkError, now and ever after.
+        """Make what was taken durable. Errors: SinkError, until what one failure put in doubt was written anew.
 
-        After one failure the kernel may have thrown the data away and report success the next time: only what an
-        earlier sync() covered is known to be there, and a restart goes on from that.
+        After a failed sync the kernel may have thrown the data away and report success the next time: only what an
+        earlier one covered is known to be there, and a restart goes on from that.
         """
-        if self._sync_failed:
-            raise SinkError(self._sync_failed)
         if self._fd < 0:
-            raise SinkError(f"{self._path}: is not open")
+            raise SinkError(self._sync_failed or f"{self._path}: is not open")
         try:
             size = os.fstat(self._fd).st_size - self._torn
+            if self._sync_failed:
+                self._write_again(size)
             os.fdatasync(self._fd)
             if self._new_name:
                 self._sync_directory()
@@ -169,6 +181,34 @@ class FileSink:
             self._sync_failed = f"{self._path}: what was written may not be on the disk: {exc.strerror or exc}"
             raise SinkError(self._sync_failed) from exc
         self._durable = size
+        self._taken = self._taken_crc = 0
+        self._sync_failed = ""
+
+    def _write_again(self, size: int) -> None:
+        """Make the pages that a failed sync left clean dirty again, so that the next one has to write them.
+
+        Errors: OSError; SinkError when the file no longer ends with what was taken: then nobody but the input has it.
+        """
+        crc, at = 0, self._durable
+        if size - at != self._taken:
+            raise SinkError(self._sync_failed)
+        while at < size:
+            data = os.pread(self._fd, min(READ_BYTES, size - at), at)
+            if not data:
+                raise SinkError(self._sync_failed)
+            crc = zlib.crc32(data, crc)
+            at += len(data)
+        if crc != self._taken_crc:
+            raise SinkError(self._sync_failed)
+        flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+        # Linux appends with pwrite too, while the file is open for that.
+        fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_APPEND)
+        try:
+            at = self._durable
+            while at < size:
+                at += os.pwrite(self._fd, os.pread(self._fd, min(READ_BYTES, size - at), at), at)
+        finally:
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags)
 
     def reopen(self) -> None:
         if self._fd >= 0:

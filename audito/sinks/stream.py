@@ -53,6 +53,10 @@ class Sent:
         self._bytes.clear()
         return again
 
+    def open_line(self) -> bytes:
+        """The part of the last line that is there, where its end is not."""
+        return bytes(self._bytes[self._line_start(len(self._bytes)) :])
+
     def _line_start(self, at: int) -> int:
         return self._bytes.rfind(b"\n", 0, at) + 1
 
@@ -79,8 +83,12 @@ class StreamSink:
 
     @property
     def owed(self) -> bytes:
-        """What was taken and goes to the next reader first; its last line may not be all there."""
-        return self._owed
+        """What was taken and goes to the next reader first, from the start of a line; its last may not be all there.
+
+        A reader that has a part of the first line already is told so by an empty one, should another process go on.
+        """
+        part = self._sent.open_line() if self._owed else b""
+        return b"\n" * bool(part) + part + self._owed
 
     def counters(self) -> dict[str, int]:
         """``readers_lost``: how often the reader went away."""
@@ -269,6 +277,11 @@ class StdoutSink:
         self._regular = False
         self._named_pipe = False
         self._writable = select.poll()
+
+    @property
+    def owed(self) -> bytes:
+        """Nothing: what was taken is in the pipe, which is not ours to empty."""
+        return b""
 
     def open(self) -> None:
         if self._fd >= 0:

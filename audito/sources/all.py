@@ -6,7 +6,8 @@ from audito.sources import Source
 from audito.sources.directory import DirectorySource
 from audito.sources.fifo import FifoSource
 from audito.sources.journal import JournalSource
+from audito.sources.spool import SpooledSource
 from audito.sources.stdin import StdinSource
 from audito.sources.syslog import SyslogSource
 
-ALL: tuple[type[Source], ...] = (DirectorySource, FifoSource, JournalSource, StdinSource, SyslogSource)
+ALL: tuple[type[Source], ...] = (DirectorySource, FifoSource, JournalSource, SpooledSource, StdinSource, SyslogSource)

@@ -46,6 +46,7 @@ UNUSUAL: dict[str, Any] = {
     "machine-id-path": "/other/machine-id",
     "boot-id": "7976e0fd8f814024a1542d432ff1a458",
     "state-dir": "/state",
+    "spool": "64MiB",
     "metrics": False,
     "healthz": False,
     "http-address": "127.0.0.1:9100",

@@ -151,28 +151,47 @@ def test_f11_short_writes_to_a_pipe(shim: Path, tmp_path: Path) -> None:
     assert (tmp_path / "read").read_bytes() == events(0, 3000, 50)
 
 
-def test_f10_a_failed_sync_is_never_taken_for_a_success(shim: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("thrown_away", [False, True])
+def test_f10_a_failed_sync_is_never_taken_for_a_success(shim: Path, tmp_path: Path, thrown_away: bool) -> None:
+    """The next sync succeeds only after all was written anew; where the pages are gone, there is nothing to write."""
     code = """
-        import sys
+        import os, sys
         from pathlib import Path
         from audito.errors import SinkError
         from audito.sinks.file import FileSink
-        sink = FileSink(Path(sys.argv[1]))
+        path, gone = Path(sys.argv[1]), sys.argv[2] == "True"
+        sink = FileSink(path)
         sink.open()
         before = sink.position()["length"]
-        sink.write(memoryview(b"{}\\n"))
-        for attempt in range(3):
-            try:
-                sink.sync()
-            except SinkError as exc:
-                assert "may not be on the disk" in str(exc)
-            else:
-                raise SystemExit("a sync after a failed one succeeded")
-            assert sink.position()["length"] == before
-            sink.close()
-            sink.open()
-            assert sink.position()["length"] == before
+        sink.write(memoryview(b'{"a":1}\\n'))
+        sink.write(memoryview(b'{"b":2}\\n'))
+        try:
+            sink.sync()
+        except SinkError as exc:
+            assert "may not be on the disk" in str(exc)
+        assert sink.position()["length"] == before
+        sink.close()
+        sink.open()
+        assert sink.position()["length"] == before, "what is there now may be gone after a crash"
+        sink.write(memoryview(b'{"c":3}\\n'))
+        if gone:
+            with path.open("r+b") as file:
+                file.seek(before)
+                file.write(bytes(8))
+        written, pwrite = [], os.pwrite
+        os.pwrite = lambda fd, data, at: written.append((at, data)) or pwrite(fd, data, at)
+        try:
+            sink.sync()
+        except SinkError as exc:
+            assert gone and "may not be on the disk" in str(exc)
+            assert not written and sink.position()["length"] == before
+        else:
+            assert not gone and written == [(before, b'{"a":1}\\n{"b":2}\\n{"c":3}\\n')]
+            assert sink.position()["length"] == path.stat().st_size
+            sink.write(memoryview(b'{"d":4}\\n'))
+            sink.sync()
+            assert path.read_bytes() == b'{}\\n{"a":1}\\n{"b":2}\\n{"c":3}\\n{"d":4}\\n'
         print(before)
     """
     (tmp_path / "out").write_bytes(b"{}\n")
-    assert run_with(shim, code, tmp_path / "out", FAULT_SYNC=1) == "3\n"
+    assert run_with(shim, code, tmp_path / "out", thrown_away, FAULT_SYNC=1) == "3\n"

@@ -20,6 +20,7 @@ from audito.sources.all import ALL
 from audito.sources.directory import DirectorySource
 from audito.sources.fifo import FifoSource
 from audito.sources.journal import JournalSource
+from audito.sources.spool import SpooledSource
 from audito.sources.stdin import StdinSource
 from audito.sources.syslog import SyslogSource
 from tests.sources.journals import REMOTE, Journal
@@ -89,6 +90,24 @@ class FifoRig(Rig):
         return FifoSource(self.path, "sshd")
 
 
+class SpooledRig(FifoRig):
+    """A pipe that its writer has open all the time."""
+
+    resumable = True
+
+    def create(self) -> None:
+        super().create()
+        self.writer = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
+
+    def close(self) -> None:
+        os.close(self.writer)
+
+    def source(self) -> Source:
+        directory = self.path.with_name("state")
+        directory.mkdir(exist_ok=True)
+        return SpooledSource(super().source(), str(directory), 16 << 20)
+
+
 class StdinRig(Rig):
     resumable = False
 
@@ -128,6 +147,7 @@ RIGS: dict[type[Any], type[Rig]] = {
     DirectorySource: DirectoryRig,
     FifoSource: FifoRig,
     JournalSource: JournalRig,
+    SpooledSource: SpooledRig,
     StdinSource: StdinRig,
     SyslogSource: SyslogRig,
 }

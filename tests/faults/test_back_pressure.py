@@ -1,0 +1,95 @@
+"""The daemon with a spool: what comes through its pipes while the output takes nothing is there afterwards."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_daemon import (  # noqa: F401  # the fixtures
+    Start,
+    _home,
+    _pipes,
+    _start,
+    commands,
+    events_of,
+    gaps,
+    identities,
+    login_line,
+    opened,
+    read_all,
+    sequences,
+    wait_for,
+)
+
+SPOOL_MIB = 16
+COUNT = 12_000
+"""Commands of 0.7 KB each: eight times what the pipe and the daemon hold without a spool."""
+
+
+@pytest.fixture(name="blocked")
+def _blocked(home: Path) -> Path:
+    """An output that nobody reads."""
+    os.mkfifo(home / "out")
+    return home / "out"
+
+
+def read_output(path: Path) -> list[dict[str, Any]]:
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return events_of(read_all(fd, 1.5))
+    finally:
+        os.close(fd)
+
+
+def test_writers_do_not_wait_and_nothing_is_lost_over_a_kill_and_a_stop(
+    start: Start, pipes: list[str], blocked: Path
+) -> None:
+    """The first process is killed, the second stopped, with all of it blocked; the third writes what they took in."""
+    flags = [*pipes, "--spool", f"{SPOOL_MIB}MiB"]
+    run = start(*flags, ready=False)
+    run.write("sshd", login_line(100))
+    began = time.monotonic()
+    run.write("audit", opened(7, 100, 1) + commands(7, 2, COUNT // 2))
+    assert time.monotonic() - began < 5
+    wait_for(lambda: run.metric("audito_audit_source_spool_bytes") > 2 << 20, "the spool has it")
+    assert run.states()["output"] == "not-ready"
+    assert run.states()["audit"] == "ok"
+    run.kill()
+    run = start(*flags, ready=False)
+    wait_for(lambda: run.said("reading audit"), "the start")
+    run.write("audit", commands(7, 2 + COUNT // 2, COUNT // 2))
+    wait_for(lambda: run.metric("audito_audit_source_spool_bytes") > 4 << 20, "the spool has the rest")
+    assert run.metric("process_resident_memory_bytes") < 64 << 20
+    assert run.stop() == 0
+    run = start(*flags, ready=False)
+    events = read_output(blocked)
+    assert sequences(events) == list(range(2, COUNT + 2)), "nothing was flushed before its time"
+    assert identities(events) == {"alice@foo.com"}
+    assert gaps(events) == []
+    wait_for(lambda: not list((run.home / "state").glob("spool-*")), "what is out is not kept")
+    assert run.stop() == 0
+
+
+def test_what_had_to_be_dropped_is_told_with_its_count(start: Start, pipes: list[str], blocked: Path) -> None:
+    flags = [*pipes, "--spool", f"{SPOOL_MIB}MiB"]
+    run = start(*flags, ready=False)
+    run.write("sshd", login_line(100))
+    text = opened(7, 100, 1) + commands(7, 2, 60_000)
+    run.write("audit", text)
+    wait_for(lambda: run.states()["audit"] == "not-ready", "it says so")
+    assert "the spool of 16777216 bytes is full" in run.get("/readyz")[1]
+    dropped = run.metric("audito_audit_source_spool_dropped_lines_total")
+    run.kill()
+    run = start(*flags, ready=False)
+    events = read_output(blocked)
+    assert run.stop() == 0
+    (gap,) = [gap for gap in gaps(events) if gap["reason"] == "spool_full"]
+    assert gap == {"count": dropped, "reason": "spool_full", "detail": "audit-pipe"}
+    kept = sequences(events)
+    assert kept == list(range(2, 2 + len(kept)))
+    assert 25_000 < len(kept) < 60_000
+    assert abs(3 * (60_000 - len(kept)) - dropped) < 6, "three lines a command"
