@@ -20,8 +20,8 @@ class Feed:
     """One input on its way into the core.
 
     ``find`` makes the source, or raises SourceError where there is none yet. ``saved``: source name → position, of
-    the checkpoint. ``ready``: there may be something to read; ``drained_ms``: monotonic, when there last was no more.
-    ``base``: the stream offset that its first byte had.
+    the checkpoint. ``ready``: there may be something to read; ``drained_ms``: monotonic, when there last was no more;
+    as long as ``has_drained`` is false, when this feed was made. ``base``: the stream offset that its first byte had.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Feed:
         self.source: Source | None = None
         self.ready = False
         self.drained_ms = monotonic_ms()
+        self.has_drained = False
         self.base = 0
         self.restored = False
         self._find = find
@@ -118,6 +119,7 @@ class Feed:
         else:
             self.ready = False
             self.drained_ms = monotonic_ms()
+            self.has_drained = True
         return data
 
     def waiting_bytes(self) -> int:
@@ -126,9 +128,13 @@ class Feed:
 
     def lag_ms(self, newest_ms: int, now_ms: int) -> int:
         """How far behind ``now_ms``, the wall clock, we are. ``newest_ms``: time of the newest record read, or 0."""
-        if not self.ready or self.waiting_bytes() == 0:
+        waiting = self.waiting_bytes()
+        if not self.ready or waiting == 0:
             return 0
-        return max(now_ms - newest_ms, 0) if newest_ms else monotonic_ms() - self.drained_ms
+        since_ms = monotonic_ms() - self.drained_ms
+        lag_ms = max(now_ms - newest_ms, 0) if newest_ms else since_ms
+        # Where it is not known whether anything waits at all, it came after there was no more.
+        return min(lag_ms, since_ms) if waiting < 0 and self.has_drained else lag_ms
 
     @property
     def spool(self) -> SpooledSource | None:

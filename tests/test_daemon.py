@@ -1007,6 +1007,20 @@ def test_how_far_behind_it_is(start: Start, files: list[str], home: Path) -> Non
     os.close(reader)
 
 
+@needs_root
+def test_the_kernels_own_figures_are_told(start: Start, pipes: list[str]) -> None:
+    status = subprocess.run(["auditctl", "-s"], capture_output=True, text=True, check=False).stdout
+    limit = re.search(r"^backlog_limit (\d+)$", status, re.MULTILINE)
+    if limit is None:
+        pytest.skip(f"the kernel does not answer here: {status}")
+    run = start(*pipes)
+    wait_for(lambda: "\naudito_kernel_backlog_limit " in run.get("/metrics")[1], "the kernel's answer")
+    assert run.metric("audito_kernel_backlog_limit") == int(limit[1])
+    assert run.metric("audito_kernel_lost_total") >= 0
+    user = start(*pipes[:-1], f"{run.home}/out2", "--user", "nobody", "--state-dir", f"{run.home}/state2")
+    assert [user.get("/metrics")[1].count("audito_kernel_") for _ in range(2)] == [0, 0], "with the privilege given up"
+
+
 def test_http_that_is_abused_locks_out_nobody(start: Start, pipes: list[str]) -> None:
     run = start(*pipes)
     address = ("127.0.0.1", run.port())

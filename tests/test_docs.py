@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from audito import config, events, health
 from audito.core import Core, CoreSettings, decode
+from tests.schema import faults, validator
 from tests.sshd_lines import every_example
 from tools import gen_docs
 
@@ -187,28 +187,6 @@ def test_the_docs_name_every_correlation_reason_and_context() -> None:
 
 
 # -- the schemas
-
-
-def closed(schema: Any) -> Any:
-    """The schema with no field but those that it names: what is written has no other."""
-    if isinstance(schema, list):
-        return [closed(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    more = {"additionalProperties": False} if "properties" in schema and schema.get("type") == "object" else {}
-    return {key: closed(value) for key, value in schema.items()} | more
-
-
-def validator(path: Path) -> Draft202012Validator:
-    schema = json.loads(path.read_text(encoding="utf-8"))
-    Draft202012Validator.check_schema(schema)
-    return Draft202012Validator(closed(schema))
-
-
-def faults(checker: Draft202012Validator, event: Any) -> list[str]:
-    """What is wrong with an event, by the schema of its own type."""
-    of_type = checker.evolve(schema={"$ref": f"#/$defs/{event['type']}", "$defs": checker.schema["$defs"]})
-    return [f"{'.'.join(map(str, error.path))}: {error.message}" for error in of_type.iter_errors(event)]
 
 
 def core_with(**more: Any) -> Core:

@@ -20,10 +20,12 @@ from typing import Any
 
 import pytest
 
+from . import daemon
 from .guest import Guest
 from .guest import why_not as why_no_guest
 from .host import RULES, Host, audit_status, free_port, why_not
-from .undo import run, started_at, wait_until
+from .scenario import Truth, alice_on_the_shared_account
+from .undo import run, wait_until
 
 REASON = (
     "changes this machine (audit rules, daemons, files in /etc): set AUDITO_E2E=1 to allow it"
@@ -435,31 +437,76 @@ def test_an_output_that_the_daemon_is_to_be_given_another_path_for(patient: Pati
 # -- last: what ends the harness's auditd
 
 
-def test_auditd_that_does_not_run(machine: Patient, host: Host) -> None:
+@pytest.fixture(name="bare")
+def _bare(host: Host) -> Iterator[None]:
+    """The machine without any auditd; what a test starts ends with it, and the harness's rules come back."""
     if Path("/run/systemd/system").exists():
         pytest.skip("systemd's auditd refuses to be stopped by hand")
     host.keep(Path("/var/log/audit"))
     host.keep(Path("/run/auditd.pid"))
-    pid = audit_status()["pid"]
-    os.kill(pid, signal.SIGTERM)
-    wait_until("auditd ends", lambda: not audit_status()["pid"])
+    end_auditd()
+    yield
+    end_auditd()
+    host.set_rules(*(list(rule) for rule in RULES))
+
+
+def end_auditd() -> None:
+    if pid := audit_status()["pid"]:
+        os.kill(pid, signal.SIGTERM)
+        wait_until("auditd ends", lambda: not audit_status()["pid"])
+
+
+@pytest.mark.usefixtures("bare")
+def test_auditd_that_does_not_run(machine: Patient, host: Host) -> None:
     finding = machine.finding("auditd")
     assert finding["state"] == "missing"
     for command in finding["mend"]:
         code, text = machine.shell(command)
         assert code == 0, text
-    pid = audit_status()["pid"]
-    assert pid
-    start = started_at(pid)
-    assert start is not None
+    assert audit_status()["pid"]
+    own = with_the_hosts_own_log(machine, host)
+    for check in ("auditing", "auditd", "audit records"):
+        assert own.finding(check)["state"] == "ok", own.finding(check)
+
+
+def with_the_hosts_own_log(machine: Patient, host: Host) -> Patient:
+    """The auditd that a mend starts has the host's own configuration and log."""
+    flags = machine.flags.replace(f"{host.audit_directory} ", "/var/log/audit ")
+    return Patient(machine.shell, machine.program, flags)
+
+
+@pytest.mark.usefixtures("bare")
+def test_nothing_but_the_commands_of_doctor_leads_to_live_events(machine: Patient, host: Host, tmp_path: Path) -> None:
+    """What the README promises: a host that records nothing, doctor, its commands, and a login is seen."""
+    run("auditctl", "-D")
+    run("auditctl", "-e", "0")
+    own = with_the_hosts_own_log(machine, host)
+    mended: list[str] = []
+    rounds = 0
+    while own.shell(f"{own.program} doctor {own.flags}")[0] == 1:
+        _, text = own.shell(f"{own.program} doctor --json {own.flags}")
+        missing = [finding for finding in json.loads(text)["findings"] if finding["state"] == "missing"]
+        mended += [finding["check"] for finding in missing]
+        rounds += 1
+        assert rounds <= 3, mended
+        for command in [command for finding in missing for command in finding["mend"]]:
+            code, said = own.shell(command)
+            assert code == 0, f"{command}: {said}"
+    assert {"auditing", "auditd", "execve rules"} <= set(mended)
+    inputs = ("-audit-dir-path", "/var/log/audit", "--journal-dir", str(host.journal_directory))
+    audito = daemon.start(tmp_path, *inputs)
     try:
-        # It is the host's own now, with the host's own configuration and log.
-        own = Patient(
-            machine.shell, machine.program, machine.flags.replace(f"{host.audit_directory} ", "/var/log/audit ")
-        )
-        for check in ("auditing", "auditd", "audit records"):
-            assert own.finding(check)["state"] == "ok", own.finding(check)
+        daemon.wait_for_inputs(audito, Path("/var/log/audit"), host.journal_directory)
+        truth = Truth()
+        alice_on_the_shared_account(host, truth)
+        user = truth.logins[0].user_id
+        wanted = {"UserLogin", "UserAction", "UserLogout"}
+
+        def of_alice() -> list[dict[str, Any]]:
+            return [event for event in audito.events() if event.get("subjects", {}).get("userID") == user]
+
+        wait_until("her events", lambda: wanted <= {event["type"] for event in of_alice()})
+        executed = [event["metadata"]["extra"]["exe"] for event in of_alice() if event["type"] == "UserAction"]
+        assert {command.exe for command in truth.logins[0].commands if command.succeeded} <= set(executed)
     finally:
-        os.kill(pid, signal.SIGTERM)
-        wait_until("auditd ends", lambda: started_at(pid) != start)
-        host.set_rules(*(list(rule) for rule in RULES))
+        audito.kill()

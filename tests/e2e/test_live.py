@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.schema import faults, validator
+
 from . import daemon, evidence, scenario
 from .evidence import Evidence
 from .host import CHANGES, REFUSED_PROGRAM, Host, audit_status, why_not
@@ -329,6 +331,12 @@ def test_nothing_was_lost_doubled_or_in_conflict(outcome: Outcome) -> None:
         for action in outcome.of_type("UserAction")
     )
     assert [key for key, count in keys.items() if count > 1] == []
+
+
+def test_each_event_is_one_that_the_schema_describes(outcome: Outcome) -> None:
+    checker = validator(Path(__file__).parents[2] / "docs" / "events.schema.json")
+    assert len(outcome.events) > 50
+    assert [fault for event in outcome.events for fault in faults(checker, event)] == []
 
 
 def test_audito_ends_in_order(outcome: Outcome) -> None:
