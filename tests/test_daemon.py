@@ -831,7 +831,7 @@ def test_rotation_while_it_was_down(start: Start, files: list[str], home: Path) 
     assert run.stop() == 0
 
 
-def test_u12_a_state_of_another_boot_keeps_positions_and_forgets_sessions(
+def test_u12_f25_a_state_of_another_boot_keeps_positions_and_forgets_sessions(
     start: Start, files: list[str], home: Path
 ) -> None:
     log = home / "log.d/audit.log"
@@ -978,7 +978,7 @@ def test_u30_logins_and_errors_are_counted(start: Start, pipes: list[str], home:
     assert run.stop() == 0
 
 
-def test_http_that_is_abused_locks_out_nobody(start: Start, pipes: list[str]) -> None:
+def test_f31_http_that_is_abused_locks_out_nobody(start: Start, pipes: list[str]) -> None:
     run = start(*pipes)
     address = ("127.0.0.1", run.port())
     fds = Path(f"/proc/{run.process.pid}/fd")

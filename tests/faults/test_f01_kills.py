@@ -59,7 +59,7 @@ def start(directory: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("order", workload.ORDERS)
-def test_f1_kills_at_random_instants_lose_and_double_nothing(tmp_path: Path, order: str) -> None:
+def test_f01_kills_at_random_instants_lose_and_double_nothing(tmp_path: Path, order: str) -> None:
     rng = random.Random(SEED)
     settings = workload.Settings(
         sessions=60, commands=40, background=1.0, concurrent=20, order=order, seed=SEED, events_per_second=400,

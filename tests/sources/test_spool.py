@@ -114,7 +114,7 @@ def test_what_nobody_wants_yet_is_kept_and_given_in_order(pipe: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_f33_f13_any_order_of_writes_reads_checkpoints_and_kills(pipe: Path, seed: int) -> None:
+def test_any_order_of_writes_reads_checkpoints_and_kills(pipe: Path, seed: int) -> None:
     rng = random.Random(seed)
     host = Host(pipe)
     host.save()
