@@ -33,9 +33,11 @@ def run_round(seed: int, kills: int, directory: Path) -> dict[str, Any]:
     environment = os.environ | {"AUDITO_TORTURE": "1", "AUDITO_KILLS": str(kills), "AUDITO_SEED": str(seed)}
     command = [sys.executable, "-m", "pytest", "-q", f"--timeout={TEST_S_MAX}", f"--junitxml={results}"]
     command += [f"--basetemp={directory / 'tests'}", *TESTS]
-    subprocess.run(command, cwd=ROOT, env=environment, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     cases = list(ElementTree.parse(results).iter("testcase"))
     failed = [case.get("name") for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    if done.returncode and not failed:
+        failed = [f"pytest exited {done.returncode}"]
     skipped = [case.get("name") for case in cases if case.find("skipped") is not None]
     return {"seed": seed, "f1_kills": kills // 3 * 3, "tests": len(cases), "skipped": skipped, "failed": failed}
 
