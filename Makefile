@@ -60,6 +60,10 @@ integration-test: build ## live, against auditd, journald and sshd; changes the 
 mutants: build ## put the known faults back, one at a time, and see the tests fail; MUTANTS="U10 U13b" picks some
 	@$(PY) -m tools.mutants $(MUTANTS)
 
+.PHONY: torture
+torture: build ## the faults of docs/faults.md at full size, round after round; TORTURE=seconds (3600), TORTURE_ARGS
+	@$(PY) -m tools.torture --seconds $(or $(TORTURE),3600) $(TORTURE_ARGS)
+
 .PHONY: lint
 lint: build ## ruff, mypy, the stubs against the compiled modules, and a build with warnings as errors
 	@$(PY) -m ruff check .

@@ -122,7 +122,7 @@ def test_a_payload_of_another_shape_is_reported(directory: str) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_payload_under_a_right_checksum_is_a_state_or_a_report(payload: bytes) -> None:
+def test_f16_any_payload_under_a_right_checksum_is_a_state_or_a_report(payload: bytes) -> None:
     directory = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp", f"audito-test-{os.getpid()}")
     directory.mkdir(mode=0o700, exist_ok=True)
     try:

@@ -201,7 +201,7 @@ def test_u13_two_untimed_lines_of_one_pid_are_a_conflict():
     assert [e["type"] for e in found].count("IdentityConflict") == 1
 
 
-def test_a_line_without_a_time_does_not_name_yesterdays_session_of_a_reused_pid():
+def test_f27_a_line_without_a_time_does_not_name_yesterdays_session_of_a_reused_pid():
     """Session 7 never got a line (container's sshd, or a program called sshd); its pid is used again a day later."""
     core = core_of()
     log = Log()

@@ -831,7 +831,7 @@ def test_rotation_while_it_was_down(start: Start, files: list[str], home: Path) 
     assert run.stop() == 0
 
 
-def test_u12_a_state_of_another_boot_keeps_positions_and_forgets_sessions(
+def test_u12_f25_a_state_of_another_boot_keeps_positions_and_forgets_sessions(
     start: Start, files: list[str], home: Path
 ) -> None:
     log = home / "log.d/audit.log"
@@ -1021,7 +1021,7 @@ def test_the_kernels_own_figures_are_told(start: Start, pipes: list[str]) -> Non
     assert [user.get("/metrics")[1].count("audito_kernel_") for _ in range(2)] == [0, 0], "with the privilege given up"
 
 
-def test_http_that_is_abused_locks_out_nobody(start: Start, pipes: list[str]) -> None:
+def test_f31_http_that_is_abused_locks_out_nobody(start: Start, pipes: list[str]) -> None:
     run = start(*pipes)
     address = ("127.0.0.1", run.port())
     fds = Path(f"/proc/{run.process.pid}/fd")

@@ -306,7 +306,7 @@ def decoded(chunks: Iterable[bytes]) -> list[dict[str, Any]]:
 
 @examples(400)
 @given(logs())
-def test_records_mean_the_same_to_both(log: bytes) -> None:
+def test_f17_records_mean_the_same_to_both(log: bytes) -> None:
     assert decoded([log]) == reference.decode(log)
 
 
@@ -331,7 +331,7 @@ def test_damage_costs_no_other_record(log: bytes, damage: list[tuple[int, bytes,
 
 @examples(200)
 @given(st.binary(max_size=400))
-def test_any_bytes_are_survived(data: bytes) -> None:
+def test_f16_any_bytes_are_survived(data: bytes) -> None:
     keys = ("seq", "ts", "records")
     events = [tuple(event[key] for key in keys) for event in decoded([data])]
     assert events == [tuple(event[key] for key in keys) for event in reference.decode(data)]

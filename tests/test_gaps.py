@@ -387,7 +387,7 @@ def damaged(rng: random.Random, nodes: list[str]) -> tuple[list[tuple[int, str]]
 
 @examples(120)
 @given(st.integers(0, 1 << 32), st.sampled_from([[""], ["", "a"], ["a", "b", "c"]]), st.booleans())
-def test_exactly_what_is_missing_is_told_over_restarts_at_any_byte(seed: int, nodes: list[str], held: bool) -> None:
+def test_f24_exactly_what_is_missing_is_told_over_restarts_at_any_byte(seed: int, nodes: list[str], held: bool) -> None:
     rng = random.Random(seed)
     order, missing = damaged(rng, nodes)
     # A session without a login line makes all that follows come again after a restart.

@@ -225,7 +225,7 @@ def test_u14_a_login_is_told_whether_or_not_its_session_comes() -> None:
     assert core.counters()["logins_waiting_now"] == 0
 
 
-def test_u14_the_window_is_counted_in_the_time_of_the_lines() -> None:
+def test_u14_f28_the_window_is_counted_in_the_time_of_the_lines() -> None:
     """Fed all at once, as after a long stop: what was a second inside of the window is joined, a second past it is not."""
     late_ms = {"8": 59_000, "9": 61_000}
     core = new_core(join_window_ms=60_000)
@@ -419,7 +419,7 @@ def test_u25_a_forged_entry_of_an_exported_journal_names_nobody(fields: dict[str
 
 
 @needs_journal
-def test_u25_a_forged_entry_names_nobody(start: Start, home: Path) -> None:
+def test_u25_f22_a_forged_entry_names_nobody(start: Start, home: Path) -> None:
     """Before and behind sshd's own: the forged ones are read, counted, and bind nothing."""
     journal = Journal(home / "journal", start_us=T0 * 1_000_000)
     journal.append(b"Server listening on 0.0.0.0 port 22.")

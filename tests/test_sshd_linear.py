@@ -108,7 +108,7 @@ LINES = hostile_lines()
 
 
 @pytest.mark.parametrize("row", [row.name for row in ROWS])
-def test_a_hostile_line_takes_time_as_it_has_bytes(row: str) -> None:
+def test_f18_a_hostile_line_takes_time_as_it_has_bytes(row: str) -> None:
     for line in (line for name, line in LINES if name == row):
         costs = growth(read, lambda size, line=line: filled(*line, size))  # type: ignore[misc]
         assert not costs, (line, costs)

@@ -288,7 +288,7 @@ def say_name(sshd: LiveSshd, number: int, name: bytes) -> None:
     assert b"Permission denied" in done.stderr, done
 
 
-def test_no_name_changes_who_or_from_where(tmp_path: Path) -> None:
+def test_f23_no_name_changes_who_or_from_where(tmp_path: Path) -> None:
     with LiveSshd(tmp_path, HOSTILE_SETTINGS) as sshd, ThreadPoolExecutor(CLIENTS) as clients:
         make_key(tmp_path / "nobodys")
         say_name(sshd, 0, b"probe/x")
@@ -319,7 +319,7 @@ def log_in(sshd: LiveSshd, number: int, key_id: bytes) -> None:
     assert done.returncode == 0, done
 
 
-def test_no_key_id_changes_who_or_from_where(tmp_path: Path) -> None:
+def test_f23_no_key_id_changes_who_or_from_where(tmp_path: Path) -> None:
     # Not root's own shell: what it reads at its start would take longer than the login.
     accounts = {"passwd": re.sub(r"(?m)^(root:.*:).*", r"\1/bin/sh", Path("/etc/passwd").read_text())}
     with LiveSshd(tmp_path, HOSTILE_SETTINGS, accounts=accounts) as sshd, ThreadPoolExecutor(CLIENTS) as clients:

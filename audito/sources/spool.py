@@ -13,6 +13,7 @@ import re
 import stat
 import struct
 import time
+from itertools import pairwise
 from typing import Any
 
 from audito.checkpoint import SPOOL_PREFIX
@@ -206,12 +207,22 @@ class SpooledSource:
                     self._segments.append(self._open_segment(int(match[2], 16), int(match[3]), os.O_RDWR))
                     self._segments[-1].scan()
             self._settle()
-        except OSError as exc:
+        except (OSError, SourceError) as exc:
             self.close()
-            raise SourceError(f"spool in {self._directory}: {exc.strerror or exc}") from exc
+            raise SourceError(f"spool in {self._directory}: {exc}") from exc
+
+    def _give_up_before_holes(self) -> None:
+        """A power cut can take the end of a segment: only what is behind the last hole has a place."""
+        holes = [n for n, (older, newer) in enumerate(pairwise(self._segments), 1) if older.end != newer.start]
+        if holes:
+            for segment in self._segments[: holes[-1]]:
+                self._delete(segment)
+            del self._segments[: holes[-1]]
+            self._gaps.append("place_lost")
 
     def _settle(self) -> None:
         """Begin where the saved place is, or with all that there is. Errors: OSError."""
+        self._give_up_before_holes()
         starts = [segment.start for segment in self._segments]
         ends = [segment.end for segment in self._segments]
         if self._place is None:
@@ -224,12 +235,12 @@ class SpooledSource:
             first = self._segments[0].start if self._segments else end
             self._given = max(place, first)
             self._end = max([self._given, *ends])
-            if first > place or self._end < end:
+            if (first > place or self._end < end) and not self._gaps:
                 self._gaps.append("place_lost")
         self._find_place()
         if self._segments and (last := self._segments[-1]).size and os.pread(last.fd, 1, last.size - 1) != b"\n":
             # The rest of the line may have been read and not stored any more: nothing may look like its end.
-            self._append(memoryview(b"\n"), time.time_ns() // 1000)
+            self._store(memoryview(b"\n"), time.time_ns() // 1000)
 
     def _open_segment(self, start: int, dropped: int, flags: int) -> Segment:
         """Errors: OSError; SourceError for what is no file of ours."""

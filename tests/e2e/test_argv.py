@@ -198,7 +198,7 @@ def test_each_execution_is_told_once_and_in_order(outcome: Outcome) -> None:
     assert {action["exe"] for action in outcome.actions} == {os.path.realpath(PROGRAM)}
 
 
-def test_argv_is_identical_or_marked_incomplete(outcome: Outcome) -> None:
+def test_f19_argv_is_identical_or_marked_incomplete(outcome: Outcome) -> None:
     wrong = [
         (number, action.get("args_incomplete"))
         for number, action in enumerate(outcome.actions)

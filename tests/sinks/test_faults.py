@@ -131,13 +131,13 @@ def test_f11_short_writes(shim: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO], ids=errno.errorcode.get)
 @pytest.mark.parametrize("every", [2, 3, 7])
-def test_f9_f10_a_write_that_fails_now_and_then(shim: Path, tmp_path: Path, error: int, every: int) -> None:
+def test_f09_f10_a_write_that_fails_now_and_then(shim: Path, tmp_path: Path, error: int, every: int) -> None:
     out = run_with(shim, WRITE, tmp_path / "out", FAULT_SHORT=1, FAULT_EVERY=every, FAULT_ERRNO=error)
     assert int(out) > 0
     assert (tmp_path / "out").read_bytes() == events(0, 3000, 50)
 
 
-def test_f9_a_half_line_that_cannot_be_cut_yet_is_cut_later(shim: Path, tmp_path: Path) -> None:
+def test_f09_a_half_line_that_cannot_be_cut_yet_is_cut_later(shim: Path, tmp_path: Path) -> None:
     faults = {"FAULT_SHORT": 1, "FAULT_EVERY": 2, "FAULT_ERRNO": errno.ENOSPC, "FAULT_CUT": 50}
     assert int(run_with(shim, WRITE, tmp_path / "out", "FAULT_CUT", **faults)) >= 50
     assert (tmp_path / "out").read_bytes() == events(0, 3000, 50)

@@ -283,7 +283,7 @@ def swap(path: Path, victim: Path) -> None:
         (event(1) + b"# note", event(1) + b"# note\n", 0),
     ],
 )
-def test_f1_a_torn_last_line_is_cut(path: Path, before: bytes, after: bytes, cut: int) -> None:
+def test_f01_a_torn_last_line_is_cut(path: Path, before: bytes, after: bytes, cut: int) -> None:
     path.write_bytes(before)
     fd = os.open(path, os.O_RDWR | os.O_APPEND)
     assert truncate_torn_line(fd) == cut
@@ -381,7 +381,7 @@ def file_limit() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_u5_f9_what_does_not_fit_leaves_no_half_line(
+def test_u5_f09_what_does_not_fit_leaves_no_half_line(
     path: Path, sink: FileSink, file_limit: Callable[[int], None]
 ) -> None:
     data = events(0, 100)
@@ -412,7 +412,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", disk], check=True)
 
 
-def test_f9_a_full_disk_pauses_and_goes_on(small_disk: Path) -> None:
+def test_f09_a_full_disk_pauses_and_goes_on(small_disk: Path) -> None:
     path = small_disk / "out.log"
     sink = FileSink(path)
     sink.open()
@@ -440,7 +440,7 @@ def test_f9_a_full_disk_pauses_and_goes_on(small_disk: Path) -> None:
     assert rotated + path.read_bytes() == data
 
 
-def test_f9_no_room_even_for_the_name(small_disk: Path) -> None:
+def test_f09_no_room_even_for_the_name(small_disk: Path) -> None:
     with (small_disk / "filler").open("wb", buffering=0) as filler:
         try:
             while filler.write(bytes(4096)):

@@ -146,7 +146,7 @@ def test_bytes_are_given_as_they_are_written(log: Log, source: DirectorySource) 
         assert read_all(source) == line[at : at + 1]
 
 
-def test_f8_a_line_that_is_finished_late_is_one_line(log: Log, source: DirectorySource) -> None:
+def test_f08_a_line_that_is_finished_late_is_one_line(log: Log, source: DirectorySource) -> None:
     log.write(record(1)[:20])
     got = read_all(source)
     for _ in range(5):
@@ -326,7 +326,7 @@ def test_rotated_out_of_the_directory_is_a_gap(log: Log, source: DirectorySource
     assert source.gap
 
 
-def test_copytruncate_between_two_looks(log: Log, source: DirectorySource) -> None:
+def test_f05_copytruncate_between_two_looks(log: Log, source: DirectorySource) -> None:
     log.write(record(1))
     got = read_all(source)
     log.write(record(2))
@@ -338,7 +338,7 @@ def test_copytruncate_between_two_looks(log: Log, source: DirectorySource) -> No
     assert not source.gap
 
 
-def test_copytruncate_is_seen_when_the_file_has_grown_past_our_offset(log: Log, source: DirectorySource) -> None:
+def test_f05_copytruncate_is_seen_when_the_file_has_grown_past_our_offset(log: Log, source: DirectorySource) -> None:
     log.write(record(1))
     got = read_all(source)
     log.copy_and_truncate()
@@ -419,7 +419,7 @@ def test_a_place_is_found_in_a_copy(log: Log, source: DirectorySource) -> None:
     other.close()
 
 
-def test_f6_rotated_away_while_stopped_goes_on_with_the_oldest_and_is_a_gap(log: Log, source: DirectorySource) -> None:
+def test_f06_rotated_away_while_stopped_goes_on_with_the_oldest_and_is_a_gap(log: Log, source: DirectorySource) -> None:
     log.keep = 3
     log.write(record(1))
     read_all(source)
@@ -434,7 +434,7 @@ def test_f6_rotated_away_while_stopped_goes_on_with_the_oldest_and_is_a_gap(log:
     other.close()
 
 
-def test_f6_removed_while_stopped_reads_no_older_file_again(log: Log, source: DirectorySource) -> None:
+def test_f06_removed_while_stopped_reads_no_older_file_again(log: Log, source: DirectorySource) -> None:
     for number in range(6):
         log.write(record(number))
         log.rotate()
@@ -450,7 +450,7 @@ def test_f6_removed_while_stopped_reads_no_older_file_again(log: Log, source: Di
 
 
 @pytest.mark.parametrize("text", ["", "a line that is longer than the one that was there before it"])
-def test_f7_an_inode_that_is_used_again_is_another_file(log: Log, source: DirectorySource, text: str) -> None:
+def test_f07_an_inode_that_is_used_again_is_another_file(log: Log, source: DirectorySource, text: str) -> None:
     log.write(record(1) + record(2))
     got = read_all(source)
     inode = log.live.stat().st_ino
@@ -472,7 +472,7 @@ def test_f7_an_inode_that_is_used_again_is_another_file(log: Log, source: Direct
     other.close()
 
 
-def test_f7_a_new_file_is_not_taken_for_an_empty_one_that_had_its_inode(log: Log, source: DirectorySource) -> None:
+def test_f07_a_new_file_is_not_taken_for_an_empty_one_that_had_its_inode(log: Log, source: DirectorySource) -> None:
     """An empty file that was passed over has nothing that tells it from another one but its size."""
     log.write(record(1))
     log.rotate()
@@ -741,7 +741,7 @@ def test_all_bytes_exactly_once_and_in_order(
 
 
 @pytest.mark.parametrize("keep", [3, 12])
-def test_f4_rotation_every_ten_milliseconds_while_reading(tmp_path: Path, keep: int) -> None:
+def test_f04_rotation_every_ten_milliseconds_while_reading(tmp_path: Path, keep: int) -> None:
     """A writer of its own rotates as auditd does; the reader restarts now and then, and is often behind."""
     seconds = 2.0
     seen = mmap.mmap(-1, 8)  # what the reader has: the writer takes no file away that was not read

@@ -114,7 +114,7 @@ def test_what_nobody_wants_yet_is_kept_and_given_in_order(pipe: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_f33_f13_any_order_of_writes_reads_checkpoints_and_kills(pipe: Path, seed: int) -> None:
+def test_any_order_of_writes_reads_checkpoints_and_kills(pipe: Path, seed: int) -> None:
     rng = random.Random(seed)
     host = Host(pipe)
     host.save()
@@ -205,6 +205,23 @@ def test_a_chunk_that_a_kill_cut_is_cut_off(pipe: Path) -> None:
     host.kill()
     host.write(2)
     host.check()
+
+
+def test_what_a_power_cut_took_out_of_the_middle_is_told(pipe: Path) -> None:
+    host = Host(pipe)
+    host.save()
+    for _ in range(4):
+        host.write(10)
+        host.source.absorb()
+    segments = sorted(host.state.iterdir())
+    assert len(segments) == 4
+    with segments[1].open("r+b") as file:
+        file.truncate(HEADER.size + 100)
+    host.kill()
+    while host.read():
+        pass
+    assert host.numbers() == list(range(20, 40))
+    assert host.gaps == ["place_lost"]
 
 
 def test_a_line_left_open_by_a_kill_gets_no_other_lines_end(pipe: Path) -> None:
