@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import glob
 import logging
 import os
 import stat
@@ -137,8 +136,11 @@ class FileSink:
             if old == self._id:
                 yield from _lines_of(self._fd, length)
                 return
-            for path in sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}*")):
-                status = path.lstat()
+            for name in sorted(os.listdir(self._path.parent)):
+                if not name.startswith(self._path.name):
+                    continue
+                path = self._path.parent / name
+                status = os.lstat(path)
                 if (status.st_dev, status.st_ino) == old and stat.S_ISREG(status.st_mode):
                     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
                     try:
