@@ -254,7 +254,7 @@ class Core:
     def feed_sshd(self, data: Buffer, format: str, now_us: int) -> None:
         """Take sshd lines. ``now_us``: the time of lines that carry none."""
         self._sshd_fed += memoryview(data).nbytes
-        self._line_now_ms = now_us // 1000 if self._now_ms else 0
+        self._line_now_ms = self._now_ms
         self._take_logins(self._logins.feed(data, format, now_us))
 
     def input_gap(self, stream: Literal["audit", "sshd"], source: str, reason: str, now_ms: int) -> None:

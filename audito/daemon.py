@@ -141,6 +141,11 @@ class Daemon:
         self._stopping = False
         self._exit_code = 0
         self._done: asyncio.Future[int] | None = None
+        self._began_ms = wall_ms() - monotonic_ms()
+
+    def _steady_ms(self) -> int:
+        """The wall clock as it would be had nobody set it since the start: by this, what waits expires."""
+        return self._began_ms + monotonic_ms()
 
     # -- opening, in one thread and before the loop runs
 
@@ -249,12 +254,15 @@ class Daemon:
         self.health.beat(monotonic_ms())
         self._start_audit_check()
         self._save()  # what is read from here on is read again after a kill: from where, has to be known before
-        self._settled_ms = monotonic_ms() + self.settings.join_window_ms + SETTLE_SLACK_MS
+        self._settled_ms = self._settle_due_ms()
         self.output.start()
         self._tick()
         if self._stop_signal:
             self.stop(signal.Signals(self._stop_signal).name)
         return await self._done
+
+    def _settle_due_ms(self) -> int:
+        return monotonic_ms() + self.settings.join_window_ms + SETTLE_SLACK_MS
 
     def _start_audit_check(self) -> None:
         check = self.config.audit_check
@@ -316,7 +324,7 @@ class Daemon:
         self._turn()
         # The wall clock counts for what waits for a side only once that side was read to its end.
         if not self.output.blocked:
-            self.core.tick(wall_ms(), audit_idle=not self.audit.ready, sshd_idle=not self.sshd.ready)
+            self.core.tick(self._steady_ms(), audit_idle=not self.audit.ready, sshd_idle=not self.sshd.ready)
             self._write()
             self._set_interest()
         if self.rejects is not None:
@@ -326,8 +334,7 @@ class Daemon:
         self._serve_http()
         self._look_at_audit_log()
         if self._settled_ms and monotonic_ms() > self._settled_ms:
-            self._settled_ms = 0
-            self.output.settle()
+            self._settled_ms = 0 if self.output.settle() else self._settle_due_ms()
         self._save_when_due()
         self.service.tell(monotonic_ms(), self.health.ready, self._status)
 

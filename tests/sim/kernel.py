@@ -124,6 +124,7 @@ class Kernel:
         self.files: dict[int, Opened] = {}
         self.dead = True
         self.kill_due = False
+        self.exit_code: int | None = None
         self.handlers: dict[int, Callable[[int, None], None]] = {}
         self.signals: list[int] = []
         self.timers: list[tuple[int, Callable[..., object], tuple[object, ...]]] = []
@@ -238,6 +239,7 @@ class Kernel:
     def begin(self) -> None:
         """A process starts."""
         self.dead = self.kill_due = False
+        self.exit_code = None
         self.files = {}
         self.handlers.clear()
         self.signals.clear()
@@ -308,6 +310,8 @@ class Kernel:
         return number
 
     def get(self, number: int) -> Opened:
+        if self.dead:
+            raise Killed
         try:
             return self.files[number]
         except KeyError:

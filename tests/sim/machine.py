@@ -209,6 +209,7 @@ class Os:
 
     def _exit(self, code: int) -> None:
         self._kernel.note(f"exit {code}")
+        self._kernel.exit_code = code
         self._kernel.end()
         raise Exited(code)
 

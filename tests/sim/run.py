@@ -59,7 +59,7 @@ def shrink(scenario: Scenario, rule: str) -> Scenario:
             else:
                 size //= 2
         for change in SMALLER:
-            smaller = replace(scenario, **{name: value for name, value in change.items()})
+            smaller = replace(scenario, **{name: min(value, getattr(scenario, name)) for name, value in change.items()})
             if smaller != scenario and fails(smaller):
                 scenario, going = smaller, True
     return scenario
