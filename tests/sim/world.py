@@ -8,7 +8,7 @@ import logging
 import random
 import signal
 import stat
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -38,6 +38,7 @@ LATEST_MS = 1_500
 BEGIN_US = 1_000_000
 """Before the first input: the daemon is there by then, so that nothing is older than its first start."""
 
+WHOLE_TRIES = 200
 LIVES_MAX = 60
 CALLS_MAX = 400_000
 IDLES_MAX = 50_000
@@ -59,6 +60,7 @@ class Outcome:
     scenario: Scenario
     truth: Truth
     output: bytes = b""
+    cuts: int = 0  # places where audit records may have been lost
     destroyed: set[str] = field(default_factory=set)  # streams of which bytes went that the daemon may not have read
     killed: bool = False
     jumped: bool = False
@@ -381,8 +383,13 @@ class World:
             self.stop_us = self.kernel.now_us + STOP_MS * 1000
             self.kernel.signals.append(signal.SIGTERM)
 
+    def _destroy(self, stream: str) -> None:
+        self.outcome.cuts += 1
+        self.outcome.destroyed.add(stream)
+
     def _note_pipes(self) -> None:
         """What is in a pipe when the daemon goes is lost; so is what it had read of one and not written."""
+        self.outcome.cuts += 1
         self.outcome.destroyed.update(
             stream for stream in ("audit", "sshd") if getattr(self.scenario, stream) == "pipe"
         )
@@ -439,11 +446,11 @@ class World:
         """As auditd does it: the oldest goes, each gets the next name, then a new audit.log; one call at a time."""
         kernel, kept = self.kernel, self.scenario.logs_kept
         if kernel.exists(f"{AUDIT_LOG}.{kept - 1}"):
-            self.outcome.destroyed.add("audit")
+            self._destroy("audit")
         for number in range(kept - 1, 0, -1):
             old = f"{AUDIT_LOG}.{number - 1}" if number > 1 else AUDIT_LOG
-            while old == AUDIT_LOG and not _is_whole(self.live):
-                yield  # auditd rotates between two records
+            if old == AUDIT_LOG and not (yield from self._when_whole(self.live)):
+                return
             if kernel.exists(old):
                 kernel.rename(old, f"{AUDIT_LOG}.{number}")
                 if old == AUDIT_LOG:
@@ -451,12 +458,20 @@ class World:
                 yield
         self.live = kernel.put(AUDIT_LOG)
 
+    def _when_whole(self, node: Node) -> Generator[None, None, bool]:
+        """Wait for the end of a line: writers rotate between two. Returns false where it does not come."""
+        for _ in range(WHOLE_TRIES):
+            if not node.data or node.data.endswith(b"\n"):
+                return True
+            yield
+        return False
+
     def do_copytruncate(self, _: float) -> None:
-        self.outcome.destroyed.add("audit")  # what is written between the two, and a copy that replaces an unread one
+        self._destroy("audit")  # what is written between the two, and a copy that replaces an unread one
         self.works.append(self._copy_truncate(AUDIT_LOG))
 
     def do_copytruncate_sshd(self, _: float) -> None:
-        self.outcome.destroyed.add("sshd")
+        self._destroy("sshd")
         self.works.append(self._copy_truncate(SSHD_LOG))
 
     def _copy_truncate(self, path: str) -> Iterator[None]:
@@ -474,7 +489,7 @@ class World:
         kernel.changed(live)
 
     def do_truncate(self, share: float) -> None:
-        self.outcome.destroyed.add("audit")
+        self._destroy("audit")
         del self.live.data[int(len(self.live.data) * (1 - share)) :]
         self.kernel.changed(self.live)
 
@@ -491,8 +506,8 @@ class World:
         for number in numbers:
             kernel.rename(f"{path}.{number}", f"{path}.{number + 1}")
             yield
-        while path == SSHD_LOG and kernel.exists(path) and not _is_whole(kernel.node(path)):
-            yield
+        if path == SSHD_LOG and kernel.exists(path) and not (yield from self._when_whole(kernel.node(path))):
+            return
         if kernel.exists(path):
             kernel.rename(path, f"{path}.1")
         yield
@@ -500,7 +515,7 @@ class World:
             kernel.put(path)
 
     def do_vacuum(self, share: float) -> None:
-        self.outcome.destroyed.add("sshd")
+        self._destroy("sshd")
         self.journal.vacuum(share)
 
     def do_corrupt_state(self, share: float) -> None:
@@ -526,11 +541,6 @@ class World:
         for path in [*(f"{OUTPUT}.{number}" for number in numbers), OUTPUT]:
             if self.kernel.exists(path):
                 self.outcome.output += bytes(self.kernel.node(path).data)
-
-
-def _is_whole(node: Node) -> bool:
-    """Whether a log ends with a whole line."""
-    return not node.data or node.data.endswith(b"\n")
 
 
 def _all_of(size: int) -> int:
