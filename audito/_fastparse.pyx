@@ -1054,8 +1054,8 @@ cdef class AuditStream:
         if idle:
             self.serials.tick(now_ms)
 
-    def flush(self):
-        cdef uint32_t length = self.carried
+    def flush(self, bint ended=True):
+        cdef uint32_t length = self.carried if ended else 0
         self.carried = 0
         self.skipping = False
         if length:

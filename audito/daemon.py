@@ -603,7 +603,7 @@ class Daemon:
         """The order of shutdown. What is not resolved is read again after a restart, where it can be read again."""
         await self._drain()
         if self._must_flush():
-            self.core.flush()
+            self.core.flush(audit_ended=self.audit.ended, sshd_ended=self.sshd.ended)
         self._write()
         while self.output.blocked and not self.output.ended and not self._is_late(STOP_MS_MAX):
             await asyncio.sleep(0.02)

@@ -65,8 +65,11 @@ class Output:
         """What a restart has to write first: whole lines.
 
         Where a pipe has taken a part of the first one, its reader may be another one by then: an empty line ends
-        the part, and the line comes again from its start.
+        the part, and the line comes again from its start. What a reader that went away had not read comes first.
         """
+        owed: bytes = getattr(self.sink, "owed", b"")
+        if owed:
+            return owed + self._data[self._done :]
         start = self._data.rfind(b"\n", 0, self._done) + 1
         return b"\n" * (start < self._done) + self._data[start:]
 

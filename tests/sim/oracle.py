@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.pipes import as_written, said_of, who
 from benchmarks.workload import Login
+from tests.sim.scenario import STATE_DIR
 from tests.sim.world import BrokenError, Outcome
 
 Event = dict[str, Any]
@@ -25,6 +26,8 @@ class Oracle:
         self.sshd_whole = "sshd" not in outcome.destroyed
         # A line that waits for its session is given up by the clock, and that was wrong.
         self.told = self.sshd_whole and not outcome.jumped
+        # Its sessions were nowhere but in a state that could not be saved.
+        self.forgot = any(STATE_DIR in step.args for step in scenario.steps) and not self.audit_whole
         self.vacuumed = "vacuum" in kinds
         self.once = scenario.output == "file" or (outcome.lives == 1 and "reader" not in kinds)
         self.events = self._read(outcome.output)
@@ -109,7 +112,7 @@ class Oracle:
             opened = next(seq for seq, action, _ in login.events if action == "changed-login-id-to")
             seqs = [opened] if opened in missing else missing
             bare = [seq for seq in seqs if not any(hole["from"] <= seq <= hole["to"] for hole in holes)]
-            told = others or len(bare) <= cut or self._at_end(bare)
+            told = self.forgot or others or len(bare) <= cut or self._at_end(bare)
             _require(told, "gap", f"{bare} of session {ses} and no AuditGap tells of it")
 
     def _at_end(self, missing: list[int]) -> bool:

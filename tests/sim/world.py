@@ -215,7 +215,7 @@ class World:
     def _lived(self) -> bool:
         self.kernel.begin()
         self.outcome.lives += 1
-        self.stop_us = 0
+        self.stop_us = self.next_us = 0
         self.end_us = max(self.end_us, self.kernel.now_us + self.settle_us)
         self.kernel.note("start")
         try:
