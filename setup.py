@@ -1,6 +1,7 @@
 """Builds the compiled modules: every ``audito/*.pyx``. All else stands in pyproject.toml.
 
 Environment: ``AUDITO_DEBUG=1`` -O0, asserts and bounds checks; ``AUDITO_SANITIZE=1`` ASan and UBSan;
+``AUDITO_FUZZ=1`` both, and counters of what is reached, for libFuzzer: needs clang (``make fuzz``);
 ``AUDITO_WERROR=1`` warnings of Cython and of the C compiler are errors (``make lint``).
 """
 
@@ -18,9 +19,10 @@ from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("AUDITO_DEBUG") == "1"
 SANITIZE = os.environ.get("AUDITO_SANITIZE") == "1"
+FUZZ = os.environ.get("AUDITO_FUZZ") == "1"
 WERROR = os.environ.get("AUDITO_WERROR") == "1"
 
-SWITCHES = {"debug": DEBUG, "sanitize": SANITIZE, "werror": WERROR}
+SWITCHES = {"debug": DEBUG, "sanitize": SANITIZE, "fuzz": FUZZ, "werror": WERROR}
 FLAVOUR = "-".join(name for name, on in SWITCHES.items() if on) or "release"
 BUILD_DIR = Path("build", f"cython-{FLAVOUR}")
 
@@ -53,6 +55,8 @@ def compile_args() -> list[str]:
     args += ["-O0", "-g", "-UNDEBUG"] if DEBUG else ["-O3"]
     if SANITIZE:
         args += ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+    if FUZZ:
+        args += ["-g", "-O1", "-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize-recover=undefined"]
     if WERROR:
         args += ["-Wconversion", "-Werror"]
     return args

@@ -96,8 +96,8 @@ class AuditStream:
         """Take bytes as they were read; lines may be split anywhere. Nothing of data is kept by reference."""
     def tick(self, now_ms: int, idle: bool = True) -> None:
         """The wall clock. Where all input was read, complete what is in flight for longer than EVENT_TIMEOUT_MS."""
-    def flush(self) -> None:
-        """End of the input: the last line needs no newline, and what is in flight is complete."""
+    def flush(self, ended: bool = True) -> None:
+        """Nothing more comes: what is in flight is complete. ``ended``: the input is, its last line needs no newline."""
     def bind(self, slot: int, correlation: int = 0) -> None:
         """The session is known now: its held events go to the sink. ``correlation``: index of events.CORRELATIONS."""
     taken: int

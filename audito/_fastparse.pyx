@@ -681,6 +681,8 @@ cdef class AuditStream:
         cdef uint32_t i
         if self.free_flight < 0:
             self.force_oldest()
+        if self.again is not None:
+            self.again.discard((header.node, header.ts_ms, header.seq))  # from here on we have it
         event = self.event_new()
         flight = self.free_flight
         self.free_flight = self.flights[flight].newer
@@ -1052,8 +1054,8 @@ cdef class AuditStream:
         if idle:
             self.serials.tick(now_ms)
 
-    def flush(self):
-        cdef uint32_t length = self.carried
+    def flush(self, bint ended=True):
+        cdef uint32_t length = self.carried if ended else 0
         self.carried = 0
         self.skipping = False
         if length:
@@ -1078,8 +1080,9 @@ cdef class AuditStream:
 
     @property
     def unresolved_bytes(self):
-        # Of lines that were taken: one that is not whole is not, one that was too long is.
-        return (self.line_offset if self.carried else self.offset) - self.resolved
+        # Of lines that were taken: one that is not whole is not, one that was too long is. What a process before this
+        # one took counts until it has come again.
+        return max(self.line_offset if self.carried else self.offset, self.known_offset) - self.resolved
 
     def rebase(self, uint64_t offset, uint64_t known_bytes=0):
         if self.lines or self.carried:
@@ -1088,12 +1091,13 @@ cdef class AuditStream:
         self.known_offset = offset + known_bytes
 
     def forget_known(self):
-        self.known_offset = 0
+        self.known_offset = self.again_until = 0
         self.again = None
 
     @property
     def taken(self):
-        return self.line_offset if self.carried or self.skipping else self.offset
+        # What a process before this one took counts until it has come again.
+        return max(self.line_offset if self.carried or self.skipping else self.offset, self.again_until)
 
     def open_events(self):
         cdef int32_t flight = self.oldest
@@ -1102,12 +1106,14 @@ cdef class AuditStream:
             found.append((self.flights[flight].event.node, self.flights[flight].event.ts_ms,
                           self.flights[flight].event.seq))
             flight = self.flights[flight].newer
+        if self.again is not None and self.offset < self.again_until:
+            found.extend(self.again)        # killed before they came again, we need to know them the next time
         return found
 
     def read_again(self, open_events, uint64_t until, uint64_t clock_ms):
         self.again = set(open_events)
         self.again_until = until
-        self.again_ms = clock_ms
+        self.again_ms = self.top_ms = clock_ms
 
     @property
     def oldest_inflight(self):

@@ -126,7 +126,11 @@ def open_directory(directory: str, uid: int = -1) -> int:
     Errors: OSError; StateError where somebody else could put his files in the place of ours.
     """
     dir_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    info = os.fstat(dir_fd)
+    try:
+        info = os.fstat(dir_fd)
+    except OSError:
+        os.close(dir_fd)
+        raise
     problem = ""
     if info.st_uid not in (0, os.geteuid(), uid):
         problem = f"it belongs to uid {info.st_uid}"

@@ -281,10 +281,14 @@ class Core:
         self._collect()
         self._expire()
 
-    def flush(self) -> None:
-        """End of the input: complete, decide and write everything that is held."""
-        self._take_logins(self._logins.flush(self._now_ms * 1000))
-        self._audit.flush()
+    def flush(self, *, audit_ended: bool = True, sshd_ended: bool = True) -> None:
+        """Nothing more comes: complete, decide and write everything that is held.
+
+        A last line without a line end is one where its input ended. Else it is the start of one: ``ses=4`` of
+        ``ses=4294967295`` would be somebody's session, and half an address somebody else's.
+        """
+        self._take_logins(self._logins.flush(self._now_ms * 1000, sshd_ended))
+        self._audit.flush(audit_ended)
         for slot in self._sessions.waiting():
             self._give_up(slot)
         while self._pending_order:

@@ -276,12 +276,15 @@ class Daemon:
         self._start_audit_check()
         self._saved_ms = monotonic_ms()
         self._save()  # what is read from here on is read again after a kill: from where, has to be known before
-        self._settled_ms = monotonic_ms() + self.settings.join_window_ms + SETTLE_SLACK_MS
+        self._settled_ms = self._settle_due_ms()
         self.output.start()
         self._tick()
         if self._stop_signal:
             self.stop(signal.Signals(self._stop_signal).name)
         return await self._done
+
+    def _settle_due_ms(self) -> int:
+        return monotonic_ms() + self.settings.join_window_ms + SETTLE_SLACK_MS
 
     def _start_audit_check(self) -> None:
         check = self.config.audit_check
@@ -354,12 +357,12 @@ class Daemon:
         self._serve_http()
         self._look_at_audit_log()
         if self._settled_ms and monotonic_ms() > self._settled_ms:
-            self._settled_ms = 0
-            self.output.settle()
+            self._settled_ms = 0 if self.output.settle() else self._settle_due_ms()
         self._save_when_due()
         self.service.tell(monotonic_ms(), self.health.ready, self._status)
 
     def _steady_ms(self) -> int:
+        """The wall clock as it would be had nobody set it since the boot: by this, what waits expires."""
         return self._booted_ms + boottime_ms()
 
     def _on_readable(self, feed: Feed) -> None:
@@ -657,7 +660,7 @@ class Daemon:
         """The order of shutdown. What is not resolved is read again after a restart, where it can be read again."""
         await self._drain()
         if self._must_flush():
-            self.core.flush()
+            self.core.flush(audit_ended=self.audit.ended, sshd_ended=self.sshd.ended)
         self._write()
         while self.output.blocked and not self.output.ended and not self._is_late(STOP_MS_MAX):
             await asyncio.sleep(0.02)

@@ -309,10 +309,11 @@ class Logins:
         self._scanner.scan(data, self._format, now_us)
         return self._take()
 
-    def flush(self, now_us: int) -> list[LoginRecord]:
-        """The end of the input: a last line without a line end counts as one."""
+    def flush(self, now_us: int, ended: bool = True) -> list[LoginRecord]:
+        """Nothing more comes. ``ended``: the input is, and a last line without a line end counts as one."""
         self._now_us = max(self._now_us, now_us)
-        self._scanner.finish(self._format, now_us)
+        if ended:
+            self._scanner.finish(self._format, now_us)
         return self._take()
 
     @property

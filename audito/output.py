@@ -49,6 +49,7 @@ class Output:
         self._blocked_ms = 0  # since when, 0: it is not
         self._written = Written()
         self._before: dict[str, Any] = {}
+        self._unread = False  # what was written behind that: nothing is written before it was read back
         health.set_state("output", "not open yet")
 
     @property
@@ -69,7 +70,7 @@ class Output:
         """What a restart has to write first: whole lines.
 
         Where a pipe has taken a part of the first one, its reader may be another one by then: an empty line ends
-        the part, and the line comes again from its start.
+        the part, and the line comes again from its start. What a reader that went away had not read comes first.
         """
         if owed := self.sink.owed:
             return owed + self._data[self._done :]
@@ -79,20 +80,37 @@ class Output:
     def go_on(self, position: dict[str, Any], pending: bytes) -> None:
         """Go on from a checkpoint: what a process before this one wrote after it is not written again.
 
-        ``position``: what position() gave; ``pending``: what it could not write; start() offers it first. The sink is
-        open, or there is nothing to go on from.
+        ``position``: what position() gave; ``pending``: what it could not write; start() offers it first. Where the
+        output cannot be read back now, that is tried again before the first byte is written.
         """
-        if self.opened and position:
-            self._before = position
+        self._before = position
+        self._unread = bool(position)
+        self._data = pending
+        if self.opened:
             try:
-                self._written.add(self.sink.since(position))
+                self._read_back()
             except (SinkError, OSError) as exc:
                 self._failed(exc)
-        self._data = self._written.new(pending)
 
-    def settle(self) -> None:
-        """What a process before this one wrote has come again by now, if it ever does."""
-        self._written.forget()
+    def _read_back(self) -> None:
+        """Look what is written already, and take it off what waits. Errors: SinkError, OSError."""
+        if not self._unread:
+            return
+        self._written.add(self.sink.since(self._before))
+        self._unread = False
+        self._data = self._take_off(self._data)
+
+    def _take_off(self, data: bytes) -> bytes:
+        """Without the events that are written already."""
+        new = self._written.new(data)
+        self._health.counters["output_repeated"] += data.count(b"\n") - new.count(b"\n")
+        return new
+
+    def settle(self) -> bool:
+        """What a process before this one wrote has come again by now, if it ever does; false: that is not known yet."""
+        if not self._unread:
+            self._written.forget()
+        return not self._unread
 
     def start(self) -> None:
         """The loop runs: write what was kept."""
@@ -105,7 +123,7 @@ class Output:
         While events may come again that the process before this one wrote, that is where it had been: a kill now
         means that they come again after the next start.
         """
-        if self._written:
+        if self._written or self._unread:
             return self._before
         return self.sink.position() if self.opened else {}
 
@@ -116,9 +134,7 @@ class Output:
     def offer(self, data: bytes, source: str = "", stamp_ms: int = 0) -> None:
         """Write, now or later. ``source``, ``stamp_ms``: of its newest record, for the latency; 0 is for none."""
         if self._written:
-            new = self._written.new(data)
-            self._health.counters["output_repeated"] += data.count(b"\n") - new.count(b"\n")
-            data = new
+            data = self._take_off(data)
         if not data:
             return
         if self._data:
@@ -181,6 +197,7 @@ class Output:
             if not self.opened:
                 self.sink.open()
                 self.opened = True
+            self._read_back()
             view = memoryview(self._data)
             while self._done < len(view):
                 count = self.sink.write(view[self._done :])

@@ -606,6 +606,38 @@ def test_sessions_survive_a_dump() -> None:
     }  # fmt: skip
 
 
+def test_what_is_over_is_not_written_again_after_two_restarts() -> None:
+    core = new_core()
+    log = Log()
+    core.feed_sshd(accepted(4001), "pipe", 0)
+    audit = log.login(ses=7, pid=4000)  # held: no login line of its own
+    audit += log.login(ses=8, pid=4001) + log.execve(b"id", ses=8)
+    core.feed_audit(audit)
+    assert len(taken(core)) == 3
+    once = new_core()  # killed before it read anything again
+    once.load(core.dump(), core.audit_resolved, core.sshd_resolved)
+    assert once.audit_resolved == 0
+    twice = new_core()
+    twice.load(once.dump(), once.audit_resolved, once.sshd_resolved)
+    twice.feed_audit(audit)
+    assert taken(twice) == []
+    twice.flush()
+    assert kinds(taken(twice)) == ["UserLogin", "UserAction"]  # of session 7, that nobody claimed
+
+
+def test_the_start_of_a_line_is_no_line_before_its_input_ends() -> None:
+    core = new_core()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=4, pid=4000))
+    assert len(taken(core)) == 2
+    core.feed_sshd(b"4001 Accepted password for bob from 10.0.0.5 port 50", "pipe", 0)
+    line = b'type=USER_ACCT msg=audit(1700000001.000:777): pid=5 uid=0 auid=4294967295 ses=4294967295 msg=\'op=PAM res=success\''
+    core.feed_audit(line[: line.index(b"94967295 msg")])
+    core.flush(audit_ended=False, sshd_ended=False)
+    assert taken(core) == []
+
+
 def test_the_resolved_offset_is_that_of_the_oldest_open_input() -> None:
     core = new_core()
     log = Log()

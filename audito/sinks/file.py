@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import glob
 import logging
 import os
 import stat
@@ -149,17 +148,31 @@ class FileSink:
             if old == self._id:
                 yield from _lines_of(self._fd, length)
                 return
-            for path in sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}*")):
-                status = path.lstat()
-                if (status.st_dev, status.st_ino) == old and stat.S_ISREG(status.st_mode):
-                    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-                    try:
-                        yield from _lines_of(fd, length)
-                    finally:
-                        os.close(fd)
+            for path, start in self._rotated(old, length):
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+                try:
+                    yield from _lines_of(fd, start)
+                finally:
+                    os.close(fd)
             yield from _lines_of(self._fd, 0)
         except OSError as exc:
             raise self._error(exc) from exc
+
+    def _rotated(self, old: tuple[Any, Any], length: int) -> Iterator[tuple[Path, int]]:
+        """The file that was ours, from ``length`` on, and those that were rotated away after it. Errors: OSError."""
+        files = []
+        for name in sorted(os.listdir(self._path.parent)):
+            if name.startswith(self._path.name):
+                path = self._path.parent / name
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode):
+                    files.append((path, (status.st_dev, status.st_ino), status.st_mtime_ns))
+        for _, _, written_ns in [file for file in files if file[1] == old]:
+            for path, identity, changed_ns in files:
+                if identity == old:
+                    yield path, length
+                elif identity != self._id and changed_ns >= written_ns:
+                    yield path, 0
 
     def sync(self) -> None:
         """Make what was taken durable. Errors: SinkError, until what one failure put in doubt was written anew.

@@ -159,7 +159,7 @@ class FifoSource:
             raise SourceError(f"{self._path}: {exc.strerror or exc}") from exc
         try:
             _require_fifo(self._path, os.fstat(fd).st_mode)
-        except SourceError:
+        except (OSError, SourceError):
             os.close(fd)
             raise
         # Refused above the user's limit; a smaller pipe only means more wake-ups.

@@ -287,20 +287,28 @@ class JournalSource:
         for _ in range(READ_ENTRIES_MAX):
             if not entries.next():
                 return
+            self._counts["entries"] += 1
+            mark = self._marks[-1] if self._mark_goes_on else None
+            try:
+                time_us = entries.realtime_us()
+                if mark is None or len(mark.ends) >= MARK_ENTRIES_MAX:
+                    mark = _Mark(self._given, entries.cursor())
+            except OSError:
+                # Thrown away while it was read: it has no place, so what follows cannot be counted on from before it.
+                self._counts["damaged"] += 1
+                self._mark_goes_on = False
+                continue
             try:
                 line = self._line(entries)
             except OSError:
                 line = b""
-            self._counts["entries"] += 1
             self._counts["damaged"] += not line
             self._given += len(line)
-            mark = self._marks[-1] if self._mark_goes_on else None
-            if mark is None or len(mark.ends) >= MARK_ENTRIES_MAX:
-                mark = _Mark(self._given - len(line), entries.cursor())
+            if not self._mark_goes_on or mark is not self._marks[-1]:
                 self._marks.append(mark)
                 self._mark_goes_on = True
             mark.ends.append(self._given)
-            mark.times_us.append(entries.realtime_us())
+            mark.times_us.append(time_us)
             if line:
                 yield line
 

@@ -1,0 +1,179 @@
+"""What must come of a scenario, whatever happened: the invariants, each with its name."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from benchmarks.pipes import as_written, said_of, who
+from benchmarks.workload import Login
+from tests.sim.scenario import STATE_DIR
+from tests.sim.world import BrokenError, Outcome
+
+Event = dict[str, Any]
+
+
+class Oracle:
+    """Compares one outcome with its truth."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        scenario = outcome.scenario
+        self.logins = {str(login.ses): login for login in outcome.truth.logins}
+        kinds = {step.kind for step in scenario.steps}
+        self.audit_whole = "audit" not in outcome.destroyed
+        self.sshd_whole = "sshd" not in outcome.destroyed
+        # A line that waits for its session is given up by the clock, and that was wrong.
+        self.told = self.sshd_whole and not outcome.jumped
+        # Its sessions were nowhere but in a state that could not be saved.
+        self.forgot = any(STATE_DIR in step.args for step in scenario.steps) and not self.audit_whole
+        self.vacuumed = "vacuum" in kinds
+        self.once = scenario.output == "file" or (outcome.lives == 1 and "reader" not in kinds)
+        self.events = self._read(outcome.output)
+        # Nobody had the output pipe open, so the kernel threw away what was in it: no promise, and no loss of ours.
+        self.thrown = self._read(outcome.lost_output[: outcome.lost_output.rfind(b"\n") + 1])
+        self.gaps = [event for event in self.events if event["type"] == "AuditGap"]
+        self.actions = [event for event in self.events if event["type"] == "UserAction"]
+
+    def check(self) -> int:
+        """Returns how many events there are. Errors: BrokenError."""
+        self._nothing_twice()
+        self._attribution()
+        self._nothing_lost()
+        self._logins()
+        self._logouts()
+        self._order()
+        self._gaps_are_true()
+        return len(self.events)
+
+    def _read(self, output: bytes) -> list[Event]:
+        """Whole lines of JSON, I7."""
+        lines = output.split(b"\n")
+        _require(lines[-1] == b"", "lines", f"ends in the middle of a line: {lines[-1][:80]!r}")
+        events = []
+        for line in lines[:-1]:
+            if not line:
+                _require(not self.once, "lines", "an empty line")
+                continue
+            try:
+                events.append(json.loads(line))
+            except ValueError:
+                raise BrokenError("lines", f"no JSON: {line!r}") from None
+        return events
+
+    def _nothing_twice(self) -> None:
+        """I2: an id stands once in a file."""
+        if not self.once:
+            return
+        # Where the journal forgot the entry that was read last, the last login may be read again: it has the same id.
+        again = ("UserLogin",) if self.vacuumed else ()
+        ids = Counter(_name(event) for event in self.events if event["type"] not in again)
+        doubled = [name for name, count in ids.items() if count > 1]
+        _require(not doubled, "once", f"{len(doubled)} are there twice, such as {doubled[:3]}")
+
+    def _attribution(self) -> None:
+        """I6: each action is of its own session, and says of the login what is true, or that it is unknown."""
+        for event in self.actions:
+            ses, extra = event["metadata"]["auditId"], event["metadata"]["extra"]
+            _require(ses in self.logins, "attribution", f"session {ses} is no ssh login's: {event}")
+            login = self.logins[ses]
+            wanted = {seq: (action, argv) for seq, action, argv in login.events}
+            _require(extra["sequence"] in wanted, "attribution", f"event {extra['sequence']} is not of session {ses}")
+            action, argv = wanted[extra["sequence"]]
+            _require(extra["action"] == action, "truth", f"event {extra['sequence']}: {extra['action']}, not {action}")
+            self._says_truth(event, login)
+            if self.audit_whole and not self.outcome.jumped:
+                argv = None if argv is None else [as_written(arg) for arg in argv]
+                _require(extra.get("process_args") == argv, "truth", f"event {extra['sequence']}: {extra}, not {argv}")
+
+    def _says_truth(self, event: Event, login: Login) -> None:
+        said, true = said_of(event), who(login)
+        if self.told and self.audit_whole:
+            _require(said == true, "attribution", f"{_name(event)} is given to {said}, not to {true}")
+        right = all(one in (other, "unknown") for one, other in zip(said, true, strict=True))
+        _require(right, "attribution", f"{_name(event)} is given to {said}, not to {true}")
+
+    def _nothing_lost(self) -> None:
+        """I1, I5."""
+        actions = self.actions + [event for event in self.thrown if event["type"] == "UserAction"]
+        there = {(event["metadata"]["auditId"], event["metadata"]["extra"]["sequence"]) for event in actions}
+        holes = [event["metadata"]["extra"] for event in self.gaps if event["metadata"]["extra"]["reason"] == "sequence"]
+        others = len(self.gaps) - len(holes)
+        # Where a record is cut off an event, its serial came all the same; a cut goes through those that interleave.
+        cut = self.outcome.cuts * self.outcome.scenario.window
+        for ses, login in self.logins.items():
+            missing = [seq for seq, _, _ in login.events if (ses, seq) not in there]
+            if not missing:
+                continue
+            text = f"{missing} of session {ses}"
+            _require(not self.audit_whole, "lost", text)
+            # A session whose LOGIN is among them is nobody's, and so is what it does.
+            opened = next(seq for seq, action, _ in login.events if action == "changed-login-id-to")
+            seqs = [opened] if opened in missing else missing
+            bare = [seq for seq in seqs if not any(hole["from"] <= seq <= hole["to"] for hole in holes)]
+            told = self.forgot or others or len(bare) <= cut or self._at_end(bare)
+            _require(told, "gap", f"{bare} of session {ses} and no AuditGap tells of it")
+
+    def _at_end(self, missing: list[int]) -> bool:
+        """What is missing is behind all that came: no serial shows that it was there."""
+        seen = max((event["metadata"]["extra"]["sequence"] for event in self.actions), default=0)
+        return min(missing) > seen
+
+    def _logins(self) -> None:
+        """A login is told once, and those that sshd told are all there."""
+        events = self.events + self.thrown
+        told = [event for event in events if event["type"] == "UserLogin" and event["outcome"] == "succeeded"]
+        by_sshd = Counter(said_of(event) for event in told if event["component"] == "sshd")
+        true = Counter(who(login) for login in self.logins.values() if login.claimed)
+        _require(not by_sshd.keys() - true.keys(), "attribution", f"no such login: {list(by_sshd.keys() - true.keys())}")
+        if self.sshd_whole:
+            _require(not true.keys() - by_sshd.keys(), "lost", f"login {list(true.keys() - by_sshd.keys())}")
+        for event in told:
+            if event["component"] == "auditd":
+                login = self.logins.get(event["data"]["session"])
+                _require(login is not None, "attribution", f"no such session: {event}")
+                assert login is not None
+                if self.told and self.audit_whole:
+                    _require(not login.claimed, "attribution", f"sshd told of session {login.ses}, and it is unknown")
+        conflicts = [event for event in self.events if event["type"] == "IdentityConflict"]
+        _require(not conflicts, "attribution", f"a conflict where there is none: {conflicts[:1]}")
+
+    def _logouts(self) -> None:
+        """A session ends once."""
+        ended = {event["metadata"]["auditId"] for event in self.events + self.thrown if event["type"] == "UserLogout"}
+        if self.audit_whole:
+            sessions = {ses for ses in ended if ses in self.logins}
+            _require(sessions == set(self.logins), "lost", f"logout of {sorted(set(self.logins) - sessions)}")
+            if self.told:
+                _require(ended == sessions, "truth", f"logouts of nobody: {sorted(ended - sessions)}")
+
+    def _order(self) -> None:
+        """What a session did is written in the order in which it did it."""
+        if not self.once or not self.audit_whole:
+            return
+        last: dict[str, int] = {}
+        for event in self.actions:
+            ses, seq = event["metadata"]["auditId"], event["metadata"]["extra"]["sequence"]
+            _require(seq > last.get(ses, 0), "order", f"{seq} of session {ses} after {last.get(ses)}")
+            last[ses] = seq
+
+    def _gaps_are_true(self) -> None:
+        """No gap is told where nothing is missing."""
+        for event in self.gaps:
+            extra = event["metadata"]["extra"]
+            whole = self.sshd_whole if event["component"] == "sshd" else self.audit_whole
+            if extra["reason"] == "login_without_session":
+                whole = self.audit_whole and self.told
+            _require(not whole, "gap", f"nothing is missing: {event}")
+
+
+def _name(event: Event) -> tuple[Any, ...]:
+    extra = event["metadata"].get("extra", {})
+    detail = (extra.get("sequence"), extra.get("from"), extra.get("reason"), extra.get("pid"))
+    return event["type"], event["metadata"]["auditId"], event["loggedAt"], *detail
+
+
+def _require(holds: bool, rule: str, text: str) -> None:
+    if not holds:
+        raise BrokenError(rule, text)
