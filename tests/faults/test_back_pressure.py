@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
+import shutil
+import stat
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from tests.test_daemon import (  # noqa: F401  # the fixtures
     gaps,
     identities,
     login_line,
+    needs_root,
     opened,
     read_all,
     sequences,
@@ -93,3 +97,61 @@ def test_what_had_to_be_dropped_is_told_with_its_count(start: Start, pipes: list
     assert kept == list(range(2, 2 + len(kept)))
     assert 25_000 < len(kept) < 60_000
     assert abs(3 * (60_000 - len(kept)) - dropped) < 6, "three lines a command"
+
+
+@needs_root
+def test_the_spool_is_the_users_own(start: Start, pipes: list[str], blocked: Path) -> None:
+    """Made as another user after root was given up; the next process, which begins as root, goes on with it."""
+    shutil.chown(blocked, "nobody")
+    for path in (blocked.parent, *blocked.parents):
+        if path == Path("/tmp"):  # where pytest puts its own
+            break
+        path.chmod(0o755)
+    flags = [*pipes, "--spool", f"{SPOOL_MIB}MiB", "--user", "nobody"]
+    run = start(*flags, ready=False)
+    run.write("sshd", login_line(100))
+    run.write("audit", opened(7, 100, 1) + commands(7, 2, 5000))
+    wait_for(lambda: run.metric("audito_audit_source_spool_bytes") > 1 << 20, "the spool has it")
+    run.kill()
+    spooled = list((run.home / "state").glob("spool-*"))
+    assert {(path.owner(), stat.S_IMODE(path.stat().st_mode)) for path in spooled} == {("nobody", 0o600)}
+    run = start(*flags, ready=False)
+    events = read_output(blocked)
+    assert sequences(events) == list(range(2, 5002))
+    assert run.stop() == 0
+
+
+def test_f01_pipes_with_a_spool_and_kills_double_nothing(start: Start, pipes: list[str], home: Path) -> None:
+    """Both inputs are pipes that their writers keep open, the output a file; logins keep the time at which they came.
+
+    What a kill can still take is a chunk between its read and its write, some microseconds: of these hardly one.
+    """
+    rng = random.Random(1)
+    writers = {name: os.open(home / name, os.O_RDWR) for name in ("sshd", "audit")}
+    kills = 8 * (1 + int(os.environ.get("AUDITO_TORTURE", "0")))
+    flags = [*pipes, "--spool", f"{SPOOL_MIB}MiB"]
+    run = start(*flags)
+    serial = 1
+    for number in range(kills):
+        for _ in range(3):
+            ses = serial
+            os.write(writers["sshd"], login_line(1000 + ses, f"user{ses}").encode())
+            os.write(writers["audit"], (opened(ses, 1000 + ses, serial) + commands(ses, serial + 1, 4)).encode())
+            serial += 5
+            time.sleep(rng.uniform(0, 0.05))
+        time.sleep(2.2 if number == 3 else rng.uniform(0.05, 0.6))
+        run.kill()
+        run = start(*flags, ready=False)
+    wait_for(lambda: serial - 1 in sequences(run.events()), f"the last command: {run.log_text()}")
+    assert run.stop() == 0
+    events = run.events()
+    logins = [event["subjects"]["userID"] for event in events if event["type"] == "UserLogin"]
+    assert len(logins) == len(set(logins))
+    found = sequences(events)
+    assert len(found) == len(set(found))
+    for event in events:
+        if event["type"] == "UserAction":
+            assert event["subjects"]["userID"] == f"user{event['metadata']['auditId']}@foo.com"
+    assert len(found) >= 12 * kills - 12
+    for writer in writers.values():
+        os.close(writer)
