@@ -668,7 +668,7 @@ def test_f13_what_a_reader_that_left_had_not_read_survives_a_restart(
     assert run.said("kept in the state")
     run = start(*pipes, ready=False)
     fd = os.open(home / "out", os.O_RDONLY | os.O_NONBLOCK)
-    events = events_of(part[: part.rfind(b"\n") + 1]) + events_of(read_all(fd, 2.5))
+    events = events_of(part[: part.rfind(b"\n") + 1]) + events_of(read_all(fd, 1.5))
     os.close(fd)
     assert sequences(events) == list(range(2, 52))
     assert run.stop() == 0

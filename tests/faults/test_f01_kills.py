@@ -72,6 +72,7 @@ def opening_s(directory: Path) -> float:
     return ready_s
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("order", workload.ORDERS)
 def test_f01_kills_at_random_instants_lose_and_double_nothing(tmp_path: Path, order: str) -> None:
     rng = random.Random(SEED)

@@ -24,12 +24,13 @@ def _shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("sshd", "torn"), [("journal", 0), ("syslog", 1)], ids=["journal-before", "syslog-torn"])
+@pytest.mark.timeout(600)
 def test_f02_killed_at_each_call_in_turn(tmp_path: Path, shim: Path, sshd: str, torn: int) -> None:
     """Each run meets a new session, goes on from where the one before was killed, and is killed one call later."""
     if sshd == "journal" and REMOTE is None:
         pytest.skip("no systemd-journal-remote")
     world = World(tmp_path, sshd, shim)
-    for call in range(1, 1000, 2 if torn and not TORTURE else 1):
+    for call in range(1, 1000, 3 if torn and not TORTURE else 1):
         world.log_in()
         code = world.run_until_written(world.start(kill_at=call, torn=torn))
         if code == 0:

@@ -120,7 +120,7 @@ def test_f08_a_torn_line_is_one_event_once_it_is_whole(
     with world.audit.open("ab", 0) as file:
         for at in range(200):
             file.write(text[at : at + 1])
-        time.sleep(1.2)
+        time.sleep(0.3)
         process.kill()
         process.wait()
         process = world.start()
@@ -280,7 +280,7 @@ def test_f32_a_process_that_is_frozen_goes_on(world: World, begin: Callable[...,
     for _ in range(3):
         world.log_in()
         rotate(world, 12)
-    time.sleep(1.5)
+    time.sleep(0.5)
     process.send_signal(signal.SIGCONT)
     finish(world, process)
 
