@@ -110,7 +110,7 @@ def settings(data: bytes) -> None:
     path.write_bytes(text)
     argv = ["--config", str(path), *(flag.decode("utf-8", "surrogateescape") for flag in flags.split(b"\0") if flag)]
     try:
-        config.load(argv, {}, cwd="/", hostname="h", in_pod=False, exists=lambda path: False)
+        config.load(argv, {}, cwd="/", hostname="h", exists=lambda path: False)
     except AuditoError:
         pass
 
