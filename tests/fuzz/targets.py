@@ -72,9 +72,7 @@ def state(data: bytes) -> None:
     _SCRATCH.mkdir(mode=0o700, exist_ok=True)
     whole = data
     if data[:1] != b"\0":  # else the header is fuzzed, too
-        header = checkpoint._HEADER.pack(
-            checkpoint._MAGIC, checkpoint.VERSION, len(data), checkpoint._checksum(data)
-        )
+        header = checkpoint._HEADER.pack(checkpoint._MAGIC, checkpoint.VERSION, len(data), checkpoint._checksum(data))
         whole = header + data
     (_SCRATCH / checkpoint.NAME).write_bytes(whole)
     (_SCRATCH / checkpoint.OLDER).unlink(missing_ok=True)

@@ -97,7 +97,9 @@ class Oracle:
         """I1, I5."""
         actions = self.actions + [event for event in self.thrown if event["type"] == "UserAction"]
         there = {(event["metadata"]["auditId"], event["metadata"]["extra"]["sequence"]) for event in actions}
-        holes = [event["metadata"]["extra"] for event in self.gaps if event["metadata"]["extra"]["reason"] == "sequence"]
+        holes = [
+            event["metadata"]["extra"] for event in self.gaps if event["metadata"]["extra"]["reason"] == "sequence"
+        ]
         others = len(self.gaps) - len(holes)
         # Where a record is cut off an event, its serial came all the same; a cut goes through those that interleave.
         cut = self.outcome.cuts * self.outcome.scenario.window
