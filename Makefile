@@ -13,6 +13,9 @@ FLAVOUR := $(if $(filter 1,$(AUDITO_DEBUG)),debug-)$(if $(filter 1,$(AUDITO_SANI
 export AUDITO_DEBUG AUDITO_SANITIZE PYTHON
 BUILT := $(VENV)/.built-$(FLAVOUR)
 
+# What builds the modules for the fuzzer: gcc has no counters that libFuzzer reads.
+CLANG := $(or $(shell command -v clang || command -v clang-14),clang)
+
 # What loads the compiled modules.
 RUN := $(if $(filter 1,$(AUDITO_SANITIZE)),tools/python-sanitized,$(PY))
 
@@ -63,6 +66,23 @@ mutants: build ## put the known faults back, one at a time, and see the tests fa
 .PHONY: torture
 torture: build ## the faults of docs/faults.md at full size, round after round; TORTURE=seconds (3600), TORTURE_ARGS
 	@$(PY) -m tools.torture --seconds $(or $(TORTURE),3600) $(TORTURE_ARGS)
+
+SEEDS ?= 10000
+.PHONY: simulate
+simulate: build ## the daemon on a simulated kernel, with faults from SEEDS seeds; SIM_ARGS="--seed 7 --shrink" is one
+	@$(PY) -m tests.sim $(if $(SIM_ARGS),$(SIM_ARGS),--seeds $(SEEDS))
+
+FUZZ_SECONDS ?= 600
+TARGET ?= records
+.PHONY: fuzz
+fuzz: build/fuzz/.built ## libFuzzer on TARGET (records, logins, state, sessions, settings) for FUZZ_SECONDS; needs clang
+	@PYTHON=$(PY) tools/fuzz $(TARGET) $(FUZZ_SECONDS) $(FUZZ_ARGS)
+
+build/fuzz/.built: $(BUILT) setup.py pyproject.toml $(wildcard audito/*.pyx audito/*.pxd)
+	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"], sep="\n")' \
+		| $(PY) -m pip install --quiet --disable-pip-version-check --requirement /dev/stdin
+	@AUDITO_FUZZ=1 CC=$(CLANG) LDSHARED="$(CLANG) -shared" $(PY) setup.py -q build_ext --build-lib build/fuzz -j 2
+	@touch $@
 
 .PHONY: lint
 lint: build ## ruff, mypy, the stubs against the compiled modules, and a build with warnings as errors

@@ -97,7 +97,7 @@ class AuditStream:
     def tick(self, now_ms: int, idle: bool = True) -> None:
         """The wall clock. Where all input was read, complete what is in flight for longer than EVENT_TIMEOUT_MS."""
     def flush(self, ended: bool = True) -> None:
-        """Nothing more comes: what is in flight is complete. ``ended``: so is a last line without a newline."""
+        """Nothing more comes: what is in flight is complete. ``ended``: the last line needs no newline."""
     def bind(self, slot: int, correlation: int = 0) -> None:
         """The session is known now: its held events go to the sink. ``correlation``: index of events.CORRELATIONS."""
     taken: int

@@ -1329,7 +1329,8 @@ cdef class ActionBuilder(Reader):
 
 
 cdef inline uint8_t *put(uint8_t *p, const void *text, size_t len) noexcept nogil:
-    memcpy(p, text, len)
+    if len:                                 # a span of nothing may point nowhere, which memcpy must not be given
+        memcpy(p, text, len)
     return p + len
 
 

@@ -715,7 +715,7 @@ class Core:
             return
         try:
             saved = msgspec.json.decode(state, type=CoreState)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StateError(f"the saved sessions cannot be read: {error}") from error
         self._load_serials(saved, audit_base, now_ms, rebooted, again)
         if rebooted:

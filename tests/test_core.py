@@ -632,7 +632,7 @@ def test_the_start_of_a_line_is_no_line_before_its_input_ends() -> None:
     core.feed_audit(log.login(ses=4, pid=4000))
     assert len(taken(core)) == 2
     core.feed_sshd(b"4001 Accepted password for bob from 10.0.0.5 port 50", "pipe", 0)
-    line = b'type=USER_ACCT msg=audit(1700000001.000:777): pid=5 uid=0 auid=4294967295 ses=4294967295 msg=\'op=PAM res=success\''
+    line = b"type=USER_ACCT msg=audit(1700000001.000:777): pid=5 uid=0 auid=4294967295 ses=4294967295 msg='op=PAM res=success'"
     core.feed_audit(line[: line.index(b"94967295 msg")])
     core.flush(audit_ended=False, sshd_ended=False)
     assert taken(core) == []

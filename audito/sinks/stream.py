@@ -176,10 +176,10 @@ class StreamSink:
             if exc.errno == errno.ENXIO:
                 return False
             raise
-        status = os.fstat(fd)
         try:
+            status = os.fstat(fd)
             self._require_stream(status.st_mode)
-        except SinkError:
+        except (OSError, SinkError):
             os.close(fd)
             raise
         if status.st_uid not in trusted_uids(self._uid):

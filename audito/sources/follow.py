@@ -158,7 +158,12 @@ def open_regular(path: Path) -> int:
     """A descriptor of a regular file that is no symbolic link. Errors: OSError; SourceError for another kind."""
     # O_NONBLOCK: a named pipe put in its place would block the open until somebody writes.
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        os.close(fd)
+        raise
+    if not stat.S_ISREG(mode):
         os.close(fd)
         raise SourceError(f"{path}: not a regular file")
     return fd

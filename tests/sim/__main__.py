@@ -1,8 +1,8 @@
 """Run seeds, replay one, make a failing one small.
 
-    python -m tests.sim --seeds 10000          # 0 … 9999, on all CPUs
-    python -m tests.sim --seed 4711 --trace    # one, with all that happened
-    python -m tests.sim --seed 4711 --shrink   # the fewest faults that still break the same rule
+python -m tests.sim --seeds 10000          # 0 … 9999, on all CPUs
+python -m tests.sim --seed 4711 --trace    # one, with all that happened
+python -m tests.sim --seed 4711 --shrink   # the fewest faults that still break the same rule
 """
 
 from __future__ import annotations

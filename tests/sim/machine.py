@@ -355,7 +355,9 @@ def bindings(kernel: Kernel, journal: Journal, run: Callable[..., int]) -> dict[
     """What each module's names mean while the simulation runs."""
     system, clocks, fcntl, select = Os(kernel), Clocks(kernel), Fcntl(kernel), Select(kernel)
     threading = SimpleNamespace(Timer=lambda delay_s, call, args: Timer(kernel, delay_s, call, args))
-    signals = SimpleNamespace(**{name: getattr(real_signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "Signals")})
+    signals = SimpleNamespace(
+        **{name: getattr(real_signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "Signals")}
+    )
     signals.signal = kernel.handlers.__setitem__
     library = SimpleNamespace(
         WatchManager=lambda: Inotify(kernel), PyinotifyError=type("PyinotifyError", (Exception,), {}),

@@ -229,7 +229,7 @@ class World:
             return True
         except BrokenError:
             raise
-        except Exception as exc:  # whatever it is
+        except Exception as exc:
             raise BrokenError("lives", f"{type(exc).__name__}: {exc}") from exc
         if code != 0 or not self.stop_us:
             raise BrokenError("lives", f"exit code {code} without being told to stop")
