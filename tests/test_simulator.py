@@ -18,7 +18,7 @@ SEEDS = int(os.environ.get("SIMULATOR_SEEDS", "300"))
 FOUND = {
     10: "a kill in the middle of closing", 118: "the output cannot be read back at the start", 144: "no fault at all",
     146: "half a line of sshd at SIGTERM", 279: "a disk that hangs", 298: "two kills, and a session that waits",
-    325: "calls that fail while a directory is opened", 535: "the output rotated twice before a kill",
+    21204: "a login read again after a vacuum", 325: "calls that fail while a directory is opened", 535: "the output rotated twice before a kill",
     1722: "a journal vacuumed while it is read", 1758: "half a record at SIGTERM",
 }  # fmt: skip
 """Seeds that broke something once."""

@@ -381,7 +381,8 @@ class JournalSource:
             stream=mark.ends[read - 1] if read else mark.stream,
             cursor=mark.cursor,
             skip=read,
-            since_us=mark.times_us[min(read, len(mark.times_us) - 1)],
+            # Behind what was read: by its time alone the last entry would be read again, a login would claim twice.
+            since_us=mark.times_us[read] if read < len(mark.times_us) else mark.times_us[-1] + 1,
             boot_id=self._boot_id,
         )
 

@@ -28,7 +28,6 @@ class Oracle:
         self.told = self.sshd_whole and not outcome.jumped
         # Its sessions were nowhere but in a state that could not be saved.
         self.forgot = any(STATE_DIR in step.args for step in scenario.steps) and not self.audit_whole
-        self.vacuumed = "vacuum" in kinds
         self.once = scenario.output == "file" or (outcome.lives == 1 and "reader" not in kinds)
         self.events = self._read(outcome.output)
         # Nobody had the output pipe open, so the kernel threw away what was in it: no promise, and no loss of ours.
@@ -66,9 +65,7 @@ class Oracle:
         """I2: an id stands once in a file."""
         if not self.once:
             return
-        # Where the journal forgot the entry that was read last, the last login may be read again: it has the same id.
-        again = ("UserLogin",) if self.vacuumed else ()
-        ids = Counter(_name(event) for event in self.events if event["type"] not in again)
+        ids = Counter(_name(event) for event in self.events)
         doubled = [name for name, count in ids.items() if count > 1]
         _require(not doubled, "once", f"{len(doubled)} are there twice, such as {doubled[:3]}")
 
