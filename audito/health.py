@@ -161,8 +161,12 @@ OTHER_HELP = {
     "sshd_source_truncations": "Syslog files cut in place.",
     "sshd_source_gaps": "Times that sshd input was gone before it was read.",
     "sshd_source_entries": "Entries of the journal.",
-    "sshd_source_untrusted": "Entries that do not come from root's sshd.",
+    "sshd_source_untrusted": "Entries that are neither of root's sshd nor of the process that serves a login.",
     "sshd_source_damaged": "Entries without a message that can be read.",
+    "audit_source_spool_bytes_now": "Bytes of the audit pipe that wait in the spool.",
+    "audit_source_spool_dropped_lines": "Lines of the audit pipe for which the spool had no room.",
+    "sshd_source_spool_bytes_now": "Bytes of sshd's pipe that wait in the spool.",
+    "sshd_source_spool_dropped_lines": "Lines of sshd's pipe for which the spool had no room.",
 }
 """The same for figures that others have: the core, the sources, the kernel where it answers us."""
 

@@ -26,7 +26,9 @@ sys.path.insert(0, str(ROOT))
 from audito import auditctl, config, events, health, netlink  # noqa: E402
 from audito.core import Core, CoreSettings  # noqa: E402
 from audito.sources.directory import DirectorySource  # noqa: E402
+from audito.sources.fifo import FifoSource  # noqa: E402
 from audito.sources.journal import JournalSource  # noqa: E402
+from audito.sources.spool import SpooledSource  # noqa: E402
 from audito.sources.syslog import SyslogSource  # noqa: E402
 
 RULES = ROOT / "deploy" / "audit" / "audito-minimal.rules"
@@ -184,7 +186,9 @@ def flags_text() -> str:
 def all_figures() -> dict[str, int]:
     """Every figure that a daemon can have, whatever its inputs."""
     figures = Core(CoreSettings(host="", machine_id="", boot_id="")).counters()
-    for source in (DirectorySource(Path("/nowhere")), SyslogSource(Path("/nowhere/log")), JournalSource()):
+    pipes: tuple[FifoSource, ...] = tuple(FifoSource(Path("/nowhere"), stream) for stream in health.SOURCES)
+    spools = (SpooledSource(pipe, "/nowhere", 1) for pipe in pipes)
+    for source in (DirectorySource(Path("/nowhere")), SyslogSource(Path("/nowhere/log")), JournalSource(), *spools):
         figures.update({f"{source.stream}_source_{name}": 0 for name in source.counters()})
     kernel = {f"kernel_{name}": 0 for name in netlink.AuditStatus.__struct_fields__}
     gauges = {name: 0 for name in health.OTHER_HELP if name.removesuffix("_now") in kernel}
