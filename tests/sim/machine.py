@@ -17,13 +17,16 @@ import select as real_select
 import signal as real_signal
 import stat
 import termios
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from tests.sim.journal import Journal
 from tests.sim.kernel import Epoll, Exited, Inotify, Kernel, Killed, Opened, Poll, Scan, Status, failure, names_in
 
+PACKAGE = Path(__file__).parent.parent.parent / "audito"
 CONSTANTS = ("O_", "F_", "path", "stat_result", "DirEntry", "fsencode", "fspath", "strerror")
 
 
@@ -172,6 +175,17 @@ class Os:
         opened = self._enter("write", fd)
         return self._kernel.write_file(opened, memoryview(data))
 
+    def pwrite(self, fd: int, data: Any, offset: int) -> int:
+        opened = self._enter("write", fd)
+        if opened.flags & real_os.O_APPEND:
+            return self._kernel.write_file(opened, memoryview(data))  # as Linux has it
+        node = opened.node
+        assert node is not None
+        size = max(self._kernel.short(len(data)), 1)
+        node.data[offset : offset + size] = data[:size]
+        self._kernel.changed(node)
+        return size
+
     def ftruncate(self, fd: int, size: int) -> None:
         node = self._enter("ftruncate", fd).node
         assert node is not None
@@ -220,6 +234,7 @@ class Fcntl:
     LOCK_EX, LOCK_NB = real_fcntl.LOCK_EX, real_fcntl.LOCK_NB
     F_GETPIPE_SZ, F_SETPIPE_SZ = real_fcntl.F_GETPIPE_SZ, real_fcntl.F_SETPIPE_SZ
     F_SETFD, FD_CLOEXEC = real_fcntl.F_SETFD, real_fcntl.FD_CLOEXEC
+    F_GETFL, F_SETFL = real_fcntl.F_GETFL, real_fcntl.F_SETFL
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -227,6 +242,10 @@ class Fcntl:
     def fcntl(self, fd: int, command: int, argument: int = 0) -> int:
         opened = self._kernel.get(fd)
         self._kernel.enter("fcntl", opened.path)
+        if command == self.F_GETFL:
+            return opened.flags
+        if command == self.F_SETFL:
+            opened.flags = argument
         if opened.node is not None and command == self.F_SETPIPE_SZ:
             opened.node.capacity = argument
         return opened.node.capacity if opened.node is not None and command == self.F_GETPIPE_SZ else 0
@@ -263,6 +282,8 @@ class Select:
 class Clocks:
     """The module time."""
 
+    CLOCK_BOOTTIME = time.CLOCK_BOOTTIME
+
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
@@ -274,6 +295,12 @@ class Clocks:
 
     def monotonic_ns(self) -> int:
         return self._kernel.now_us * 1000
+
+    def clock_gettime_ns(self, clock: int) -> int:
+        """Of CLOCK_BOOTTIME, the one that is asked for: nobody sets it."""
+        if clock != self.CLOCK_BOOTTIME:
+            raise AttributeError(f"clock {clock} is not simulated")
+        return self.monotonic_ns()
 
 
 class Timer:
@@ -351,6 +378,13 @@ class Loop(asyncio.BaseEventLoop):
         pass
 
 
+MODULES = (
+    *("daemon", "watch", "feed", "output", "checkpoint", "netlink"),
+    *(f"{room}.{path.stem}" for room in ("sinks", "sources") for path in sorted((PACKAGE / room).glob("[a-z]*.py"))),
+)
+"""What runs in a simulation and meets the world."""
+
+
 def bindings(kernel: Kernel, journal: Journal, run: Callable[..., int]) -> dict[str, dict[str, Any]]:
     """What each module's names mean while the simulation runs."""
     system, clocks, fcntl, select = Os(kernel), Clocks(kernel), Fcntl(kernel), Select(kernel)
@@ -363,27 +397,21 @@ def bindings(kernel: Kernel, journal: Journal, run: Callable[..., int]) -> dict[
         WatchManager=lambda: Inotify(kernel), PyinotifyError=type("PyinotifyError", (Exception,), {}),
         IN_CREATE=1, IN_MOVED_TO=2, IN_MOVED_FROM=4, IN_DELETE=8, IN_ONLYDIR=16, IN_MODIFY=32,
     )  # fmt: skip
-    return {
-        "daemon": {"os": system, "time": clocks, "signal": signals, "threading": threading,
-                   "uvloop": SimpleNamespace(run=run),
+    special: dict[str, dict[str, Any]] = {
+        "daemon": {"signal": signals, "threading": threading, "uvloop": SimpleNamespace(run=run),
                    "gc": SimpleNamespace(freeze=lambda: None, set_threshold=lambda count: None),
                    "proc": SimpleNamespace(has_the_kernels_pids=lambda: False)},
-        "watch": {"time": clocks, "select": select},
-        "feed": {"select": select},
-        "output": {"os": system, "select": select},
-        "checkpoint": {"os": system, "fcntl": fcntl, "open": lambda fd, mode: File(system, fd)},
-        "sinks.all": {"os": system},
-        "sinks.file": {"os": system},
-        "sinks.paths": {"os": system},
-        "sinks.stream": {"os": system, "fcntl": fcntl, "select": select},
-        "sources.directory": {"os": system},
-        "sources.fifo": {"os": system, "fcntl": fcntl, "select": select},
-        "sources.follow": {"os": system},
-        "sources.inotify": {"os": system, "fcntl": fcntl, "_import_pyinotify": lambda: library},
-        "sources.journal": {"os": system, "_import_reader": lambda: journal.reader,
+        "checkpoint": {"open": lambda fd, mode: File(system, fd)},
+        "sources.inotify": {"_import_pyinotify": lambda: library},
+        "sources.journal": {"_import_reader": lambda: journal.reader,
                             "journal_available": lambda directory=None: True},
-        "sources.syslog": {"os": system},
     }  # fmt: skip
+    simulated = {"os": system, "time": clocks, "fcntl": fcntl, "select": select}
+    found = {}
+    for name in MODULES:
+        module = importlib.import_module(f"audito.{name}")
+        found[name] = {key: value for key, value in simulated.items() if key in vars(module)} | special.get(name, {})
+    return found
 
 
 @contextlib.contextmanager
