@@ -620,7 +620,7 @@ _KEY_ROWS = (
         ),
     ),
     _row(
-        "key_file_odd", "User <'{user:known}' {text:known} '{path}'|{text}> is not a regular file", "6.6-", "note",
+        "key_file_odd", "User <'{user:known}' {text:known} '{path:known}'|{text:known}> is not a regular file", "6.6-", "note",
         _ex("User 'bob' authorized keys '/x/k' is not a regular file", user="bob", text="authorized keys", path="/x/k"),
         _ex("User bob authorized keys /x/k is not a regular file", text="bob authorized keys /x/k"),
     ),

@@ -59,7 +59,7 @@ UNUSUAL: dict[str, Any] = {
     "user": "65532",
     "config": "/etc/audito/audito.toml",
     "syslog-time-zone": "Europe/Berlin",
-    "filter": ["drop noise exe=/usr/bin/true", "keep rest"],
+    "filter": ["drop noise exe=/usr/bin/true", "keep rest action=*"],
     "redact-off": ["url"],
     "redact-names": ["pin"],
     "redact-pattern": ["digits=[0-9]{16}"],

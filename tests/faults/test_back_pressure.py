@@ -104,6 +104,7 @@ def test_what_had_to_be_dropped_is_told_with_its_count(start: Start, pipes: list
     assert {stat.S_IMODE(path.stat().st_mode) for path in spooled} == {0o600}
     run = start(*flags, ready=False)
     events = read_output(blocked)
+    run.wait_ready()
     assert run.stop() == 0
     (gap,) = [gap for gap in gaps(events) if gap["reason"] == "spool_full"]
     assert gap == {"count": dropped, "reason": "spool_full", "detail": "audit-pipe"}
@@ -135,6 +136,7 @@ def test_f01_pipes_with_a_spool_and_kills_double_nothing(start: Start, pipes: li
         run.kill()
         run = start(*flags, ready=False)
     wait_for(lambda: serial - 1 in sequences(run.events()), f"the last command: {run.log_text()}")
+    run.wait_ready()
     assert run.stop() == 0
     events = run.events()
     logins = [event["subjects"]["userID"] for event in events if event["type"] == "UserLogin"]
