@@ -161,7 +161,7 @@ SESSION_ROWS = (
         ),
     ),
     _note(
-        "subsystem", "subsystem request for {text}< by user {user:known}<, failed, subsystem not found>>",
+        "subsystem", "subsystem request for {text:known}< by user {user:known}<, failed, subsystem not found>>",
         "6.6-",
         _ex("subsystem request for sftp by user bob", text="sftp", user="bob"),
         _ex("subsystem request for sftp", text="sftp"),
