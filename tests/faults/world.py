@@ -58,10 +58,8 @@ class World:
             self.flags += ["--sshd-log-path", f"{home}/auth.log"]
             (home / "auth.log").touch()
 
-    def log_in(self) -> None:
-        """One more session: sshd's line, the record that opens it, and its commands."""
-        number = self.sessions
-        self.sessions += 1
+    def tell(self, number: int) -> None:
+        """sshd's line of a session."""
         pid = 1000 + number
         message = login_line(pid, f"user{number}").partition(" ")[2].rstrip("\n")
         if self._journal:
@@ -70,8 +68,15 @@ class World:
             when = time.strftime("%Y-%m-%dT%H:%M:%S.000100+00:00", time.gmtime(T0 + number))
             with (self.home / "auth.log").open("a") as file:
                 file.write(f"{when} blam sshd[{pid}]: {message}\n")
+
+    def log_in(self, *, told: bool = True) -> None:
+        """One more session: sshd's line, unless tell() is called later, the record that opens it, and its commands."""
+        number = self.sessions
+        self.sessions += 1
+        if told:
+            self.tell(number)
         first = first_serial(number)
-        text = opened(number + 1, pid, first, T0 + number)
+        text = opened(number + 1, 1000 + number, first, T0 + number)
         text += "".join(command(number + 1, first + 1 + n, T0 + number) for n in range(COMMANDS))
         with self.audit.open("a") as file:
             file.write(text)
