@@ -22,20 +22,29 @@ from .undo import HostError, started_at, wait_until
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEMD = "/lib/systemd/systemd"
 REPOSITORY = Path(__file__).resolve().parents[2]
+TREE = Path("/opt/tree")
+"""Where the guest has it."""
+
+
+def seen(path: str) -> str:
+    """A path of ours as the guest has it."""
+    return str(TREE / Path(path).relative_to(REPOSITORY)) if Path(path).is_relative_to(REPOSITORY) else path
+
+
 GROUP = f"audito-e2e-{os.getpid()}"
 """The control group, in each hierarchy, that the guest takes for the root of all."""
 
 # A service of the guest sees the tree and its packages, but no home: an interpreter from there is at /opt/python.
 LAUNCHER = f"""#!/opt/python/bin/python{sys.version_info.major}.{sys.version_info.minor}
 import sys
-sys.path[:0] = ["{REPOSITORY}", "{sysconfig.get_path("purelib")}"]
+sys.path[:0] = ["{TREE}", "{seen(sysconfig.get_path("purelib"))}"]
 from audito.cli import main
 sys.exit(main())
 """
 
 BOOT = r"""
 set -eu
-base=$1 python=$2
+base=$1 python=$2 tree=$5
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$base"
 mkdir "$base/root" "$base/up" "$base/work"
@@ -51,8 +60,9 @@ mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"
 ln -s /proc/self/fd "$root/dev/fd"
 for name in null zero full random urandom tty; do cp -a "/dev/$name" "$root/dev/$name"; done
-# The interpreter may live in a home, which the service does not see.
+# The interpreter may live in a home, which the service does not see, and so may this tree, or in /tmp.
 mkdir -p "$root/opt/python" && mount --bind "$python" "$root/opt/python"
+mkdir -p "$root/opt/tree" && mount --bind "$tree" "$root/opt/tree"
 # Nothing that the machine has enabled is started here.
 rm -rf "$root"/usr/lib/systemd/system/*.wants "$root"/etc/systemd/system/*.wants "$root"/var/log/journal
 mkdir -p "$root/etc/systemd/journald.conf.d"
@@ -126,7 +136,7 @@ class Guest:
                 (group / "cgroup.procs").write_text(str(os.getpid()))
 
         flags = ("--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup", "--kill-child")
-        script = ("bash", "-c", BOOT, "boot", str(base), sys.base_prefix, SYSTEMD, self._dropped)
+        script = ("bash", "-c", BOOT, "boot", str(base), sys.base_prefix, SYSTEMD, self._dropped, str(REPOSITORY))
         with (self._directory / "guest.out").open("wb") as output:
             self._process = subprocess.Popen(
                 ["unshare", *flags, *script],

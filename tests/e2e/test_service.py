@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ..test_daemon import command, opened
-from .guest import REPOSITORY, Guest, why_not
+from .guest import REPOSITORY, TREE, Guest, why_not
 from .host import free_port
 from .undo import run, wait_until
 
@@ -78,7 +78,7 @@ class Service:
         drop_in = "[Service]\nWatchdogSec=3\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n"
         self.guest.write("/etc/systemd/system/audito.service.d/90-e2e.conf", drop_in)
         for line in commands:
-            code, text = self.guest.try_run("sh", "-ec", f"cd {REPOSITORY}; {line}")
+            code, text = self.guest.try_run("sh", "-ec", f"cd {TREE}; {line}")
             assert code == 0, f"{line}: {text}{self.log()}"
 
     def start_sshd(self) -> None:
