@@ -22,24 +22,21 @@ from typing import TYPE_CHECKING, TextIO
 
 from audito import __version__
 from audito.config import (
-    LEVELS,
     STANDARD_STREAM,
     Config,
     DoctorConfig,
-    LogLevel,
     Replay,
-    SshdFormat,
     core_settings,
     headings,
     load,
     load_doctor,
     load_replay,
-    nearest,
     parse_flags,
     rows,
 )
 from audito.errors import AuditoError, SinkError, SourceError, UsageError
 from audito.text import printable
+from audito.values import LEVELS, LogLevel, SshdFormat, nearest
 
 if TYPE_CHECKING:
     from msgspec import Struct

@@ -26,7 +26,7 @@ import msgspec
 import uvloop
 
 from audito import checkpoint, privileges, proc
-from audito.config import LEVELS, Config, Input, audit_source, core_settings, sshd_source, take_live
+from audito.config import Config, Input, audit_source, core_settings, sshd_source, take_live
 from audito.core import Core
 from audito.errors import AuditoError, SinkError, SourceError, StateError
 from audito.feed import Feed
@@ -51,6 +51,7 @@ from audito.sources.journal import JournalSource
 from audito.sources.spool import SpooledSource
 from audito.sources.stdin import StdinSource
 from audito.sources.syslog import SyslogSource
+from audito.values import LEVELS
 from audito.watch import Complaints, log, monotonic_ms, wall_ms
 
 TICK_MS = 1_000

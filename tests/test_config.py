@@ -23,17 +23,13 @@ from audito.config import (
     Host,
     Input,
     Inputs,
-    LogLevel,
     Replay,
     Rules,
-    SshdFormat,
     audit_source,
     core_settings,
-    duration_text,
     headings,
     load,
     load_replay,
-    parse_duration_ms,
     parse_flags,
     read_id,
     rows,
@@ -46,6 +42,7 @@ from audito.errors import UsageError
 from audito.events import CONTEXT, EVENT_TYPES
 from audito.filters import Filter
 from audito.redact import OwnPattern, Redaction
+from audito.values import LogLevel, SshdFormat, duration_text, parse_duration_ms
 
 ROOT = Path(__file__).parent.parent
 CWD = "/here"

@@ -26,6 +26,7 @@ FLOORS = (
     ("vendor",),
     ("core",),
     ("sources", "sinks"),
+    ("values",),
     ("config",),
     ("netlink", "proc", "watch", "written"),
     ("feed", "output", "http", "service"),

@@ -30,6 +30,7 @@ from audito.sources.fifo import FifoSource  # noqa: E402
 from audito.sources.journal import JournalSource  # noqa: E402
 from audito.sources.spool import SpooledSource  # noqa: E402
 from audito.sources.syslog import SyslogSource  # noqa: E402
+from tools.generated import write_or_check  # noqa: E402
 
 RULES = ROOT / "deploy" / "audit" / "audito-minimal.rules"
 FLAGS = ROOT / "docs" / "flags.md"
@@ -259,18 +260,5 @@ def files() -> dict[Path, str]:
     }
 
 
-def main() -> int:
-    """Write the files, or look whether they are written."""
-    stale = [path for path, text in files().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
-    if "--check" in sys.argv[1:]:
-        for path in stale:
-            print(f"{path.relative_to(ROOT)} is not what the code says: make schema", file=sys.stderr)
-        return bool(stale)
-    for path in stale:
-        path.write_text(files()[path], encoding="utf-8")
-        print(f"wrote {path.relative_to(ROOT)}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(files(), "make schema"))

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from audito.config import parse_spool_bytes
 from audito.errors import SourceError
 from audito.sources.fifo import FifoSource
 from audito.sources.spool import HEADER, SpooledSource
+from audito.values import parse_spool_bytes
 
 BYTES_MAX = 4096
 """Of the spool here: chunks of some hundred bytes are to it what those of a pipe are to a real one."""
