@@ -325,11 +325,12 @@ class JournalSource:
         pid = _number(entries.get("_PID") or entries.get("SYSLOG_PID") or b"", 10)
         trust = 0
         executable = entries.get("_EXE")
-        session = _number(entries.get("_AUDIT_SESSION") or b"", 10)
         if entries.get("_UID") == b"0" and executable in self._executables:
             trust = 2 if entries.get("_TRANSPORT") == b"stdout" else 1
-        elif 0 < session < NO_AUDIT_SESSION and (not executable or executable in self._executables):
-            trust, pid = 3, session
+        elif not executable or executable in self._executables:
+            session = _number(entries.get("_AUDIT_SESSION") or b"", 10)
+            if 0 < session < NO_AUDIT_SESSION:
+                trust, pid = 3, session
         self._counts["untrusted"] += not trust
         time_us = entries.get("_SOURCE_REALTIME_TIMESTAMP") or b""
         return b"%d %d %d %s\n" % (_number(time_us, 17) or entries.realtime_us(), pid, trust, message)
