@@ -42,6 +42,7 @@ class FifoSource:
         self.format: Format = line_format or ("audit" if stream == "audit" else "pipe")
         self.ended = False
         self.opened = False
+        self._gaps: list[GapReason] = []
         self._path = path
         self._fd = -1
         self._id = (0, 0)
@@ -91,7 +92,8 @@ class FifoSource:
 
     def take_gaps(self) -> list[GapReason]:
         """As the protocol has it: a pipe does not say what was lost while nobody had it open."""
-        return []
+        gaps, self._gaps = self._gaps, []
+        return gaps
 
     def waiting_bytes(self) -> int:
         return unread_bytes(self._fd) if self.opened else -1
@@ -100,7 +102,9 @@ class FifoSource:
         return {"stream": offset}
 
     def restore(self, state: dict[str, Any]) -> int:
-        """As the protocol has it: what was read is gone, counting goes on."""
+        """As the protocol has it: what was read is gone, counting goes on; so is what a spool had that is off now."""
+        if int(state.get("end", 0)) > int(state["stream"]):
+            self._gaps.append("place_lost")
         return int(state["stream"])
 
     def close(self) -> None:

@@ -81,6 +81,23 @@ def test_writers_do_not_wait_and_nothing_is_lost_over_kills(start: Start, pipes:
     assert run.stop() == 0
 
 
+def test_a_spool_that_is_switched_off_while_something_waits_in_it_is_a_gap(
+    start: Start, pipes: list[str], blocked: Path
+) -> None:
+    run = start(*pipes, "--spool", f"{SPOOL_MIB}MiB", ready=False)
+    run.write("sshd", login_line(100))
+    run.write("audit", opened(7, 100, 1) + commands(7, 2, COUNT // 2))
+    wait_for(lambda: run.metric("audito_audit_source_spool_bytes") > 1 << 20, "the spool has it")
+    saves = run.metric("audito_checkpoints_total")
+    wait_for(lambda: run.metric("audito_checkpoints_total") > saves, "a checkpoint that knows of it")
+    run.kill()
+    run = start(*pipes, ready=False)
+    told = [(gap["reason"], gap["detail"]) for gap in gaps(read_output(blocked))]
+    assert ("place_lost", "audit-pipe") in told
+    run.wait_ready()
+    assert run.stop() == 0
+
+
 def test_what_had_to_be_dropped_is_told_with_its_count(start: Start, pipes: list[str], blocked: Path) -> None:
     """As root: by another user, who makes the spool after root was given up; the next process begins as root again."""
     flags = [*pipes, "--spool", f"{SPOOL_MIB}MiB"]
