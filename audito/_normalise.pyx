@@ -2,7 +2,7 @@
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
-from cpython.unicode cimport PyUnicode_New
+from cpython.unicode cimport PyUnicode_DecodeUTF8, PyUnicode_New
 from libc.stdint cimport int32_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, realloc
@@ -95,6 +95,18 @@ cdef inline bint is_word(Span text) noexcept nogil:
         if not c' ' < text.ptr[i] < 0x7F or text.ptr[i] == c'"' or text.ptr[i] == c'\\':
             return False
     return True
+
+
+cdef inline bint may_read_escaped(const uint8_t *p, Py_ssize_t len) noexcept nogil:
+    # Whether a text may need more of text.lossless() than its decoding: it has a backslash before another or an x.
+    cdef const uint8_t *end = p + len
+    while True:
+        p = <const uint8_t *>memchr(p, c'\\', <size_t>(end - p))
+        if p is NULL:
+            return False
+        p += 1
+        if p < end and (p[0] == c'\\' or p[0] == c'x'):
+            return True
 
 
 cdef inline bint word_is(object word, const uint8_t *p, Py_ssize_t len) noexcept:
@@ -612,6 +624,11 @@ cdef class Reader(EventSink):
                 Py_INCREF(text)
                 self.words[i] = <PyObject *>text
             return <str>text
+        if not may_read_escaped(p, len):
+            try:
+                return PyUnicode_DecodeUTF8(<const char *>p, len, NULL)
+            except UnicodeDecodeError:
+                pass
         return lossless(p[:len], self.exact)
 
     cdef int danger_of(self, const uint8_t *p, Py_ssize_t len) except -1:

@@ -12,6 +12,7 @@ cdef enum:
     PROCESSES = 32768               # rows, a power of two: the usual kernel.pid_max, with which no two share a place
     ANCESTORS_MAX = 16              # programs of a chain; what lies behind them is left out
     SAVED_MAX = 4096                # rows in a checkpoint, parents before the others
+    RECENT_MS = 10_000              # a cgroup of now says little of an older record: processes are moved
     ORPHANS_PPID = 1                # who takes over a process whose parent ended; never the parent of a new one of ours
 
 
@@ -38,7 +39,7 @@ cdef struct Process:
 cdef class Processes:
     # Direct mapped by pid.
     cdef Process *rows
-    cdef object container_of        # (pid, record time in ms) → events.Container or None; None: not live
+    cdef object container_of        # of a recent record, (pid, its time in ms) → events.Container or None; None: not live
 
     cdef Process *meet(self, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid, str exe,
                        uint64_t time_ms) except NULL

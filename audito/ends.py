@@ -73,7 +73,8 @@ class Ends:
         self._children: dict[int, int] = {}
         self._reasons: dict[int, Reason] = {}
         self._own: dict[str, Own] = {}
-        self._waiting: dict[int, Ended] = {}
+        self._waiting: dict[int, Ended] = {}  # the first that ended first
+        self._unnoted = False  # whether one of these came before there was a wall clock
         self._unopened: dict[int, Unopened] = {}
         self._ready: list[Ended] = []
 
@@ -129,18 +130,28 @@ class Ends:
         if own and not (reason and reason.text) and own.connection == _connection(ended.source):
             reason = own.reason
         self._waiting[ended.pid] = ended
+        self._unnoted = self._unnoted or not ended.noted_ms
         if reason and reason.text:
             self._finish(ended, reason)
         elif len(self._waiting) > ENDED_MAX:
             self._finish(next(iter(self._waiting.values())), None)
 
     def expire(self, clock_ms: int, now_ms: int) -> None:
-        """Let go what waited long enough: by the clock of sshd's lines, or by wall time (0: those lines lag behind)."""
-        for ended in list(self._waiting.values()):
-            if now_ms and not ended.noted_ms:
-                ended.noted_ms = now_ms
-            if clock_ms - ended.end_ms > REASON_DELAY_MS or (now_ms and now_ms - ended.noted_ms > REASON_DELAY_MS):
-                self._finish(ended, None)
+        """Let go what waited long enough: by the clock of sshd's lines, or by wall time (0: those lines lag behind).
+
+        The first that ended goes first, so a look costs nothing however many wait. One that the kernel stamped later
+        than what ended after it holds that up, but not past the wall time.
+        """
+        if now_ms and self._unnoted:
+            for ended in self._waiting.values():
+                ended.noted_ms = ended.noted_ms or now_ms
+            self._unnoted = False
+        while self._waiting:
+            first = next(iter(self._waiting.values()))
+            waited_ms = now_ms - first.noted_ms if now_ms else 0
+            if clock_ms - first.end_ms <= REASON_DELAY_MS and waited_ms <= REASON_DELAY_MS:
+                return
+            self._finish(first, None)
 
     def flush(self) -> None:
         """No line comes any more."""
@@ -157,6 +168,7 @@ class Ends:
             self.login(ended.pid, ended.source)
             ended.noted_ms = 0
             self._waiting[ended.pid] = ended
+            self._unnoted = True
         for pid, login in state.unopened.items():
             self.login(pid, login.source)
             self._unopened[pid] = login

@@ -17,9 +17,6 @@ from audito.events import Container
 LOOKUPS_A_SECOND = 1_000
 """Of 25 µs each (three opens, two reads): 3 % of a CPU, whatever a fork bomb does. For the others none is told."""
 
-RECENT_MS = 10_000
-"""A cgroup of now says little of an older record: processes are moved. It also spares the backlog after a start."""
-
 CLOCK_SLACK_MS = 20
 """A record's stamp is up to a tick (10 ms with HZ=100) behind the clock, and so is a start time, rounded down."""
 
@@ -68,9 +65,8 @@ class Containers:
         self._tick_ms = 1000 / os.sysconf("SC_CLK_TCK")
 
     def find(self, pid: int, record_ms: int) -> Container | None:
-        """The container of the process that had this pid at ``record_ms``. Errors: none."""
-        now_ms = time.time_ns() // 1_000_000
-        if abs(now_ms - record_ms) > RECENT_MS or not self._may_look():
+        """The container of the process that had this pid at ``record_ms``, which was just now. Errors: none."""
+        if not self._may_look():
             return None
         try:
             # All that is opened below this directory is of one process, also when its pid is another's by then.

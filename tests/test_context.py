@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -30,6 +31,13 @@ def core_of(*sessions: tuple[int, int], log: Log, **others: Any) -> Core:
         core.feed_audit(log.login(ses=ses, pid=pid))
     core.take()
     return core
+
+
+def log_of_now() -> Log:
+    """Of records that are just made: only then is a process looked up."""
+    log = Log()
+    log.ms = time.time_ns() // 1_000_000
+    return log
 
 
 def syscall(pid: int, ppid: int, exe: str, *, ses: int = 7, tty: str = "pts0") -> tuple[str, bytes]:
@@ -198,7 +206,7 @@ def test_a_chain_never_shows_another_sessions_process(steps: list[Step]) -> None
 
 @pytest.mark.parametrize("asked", [(), *((name,) for name in events.CONTEXT), events.CONTEXT])
 def test_each_can_be_switched_off(asked: tuple[str, ...]) -> None:
-    log = Log()
+    log = log_of_now()
     core = core_of((7, 4000), log=log, context=asked, container_of=lambda pid, ms: events.Container("a" * 64))
     assert set(ran(core, log, 4100, 4000, BASH)) == set(asked)
     core.adjust(msgspec.structs.replace(core.settings, context=()))
@@ -244,7 +252,7 @@ def test_a_process_is_looked_up_once_for_each_program() -> None:
         asked.append((pid, record_ms))
         return events.Container("c" * 64, "uid") if pid == 4101 else None
 
-    log = Log()
+    log = log_of_now()
     core = core_of((7, 4000), log=log, container_of=container_of)
     asked.clear()
     assert "container" not in ran(core, log, 4100, 4000, BASH)
@@ -254,6 +262,22 @@ def test_a_process_is_looked_up_once_for_each_program() -> None:
     assert "container" not in ran(core, log, 4102, 4101, "/app")  # children inherit nothing
     assert [pid for pid, _ in asked] == [4100, 4101, 4101, 4102]
     assert asked[-1][1] == log.ms
+
+
+def test_only_a_process_of_now_is_looked_up() -> None:
+    asked: list[int] = []
+
+    def container_of(pid: int, record_ms: int) -> events.Container | None:
+        asked.append(pid)
+        return None
+
+    log = log_of_now()
+    core = core_of((7, 4000), log=log, container_of=container_of)
+    asked.clear()
+    for pid, age_ms in ((4101, 9_000), (4102, 11_000), (4103, -9_000), (4104, -11_000), (4105, 40 * 365 * 86_400_000)):
+        log.ms = time.time_ns() // 1_000_000 - age_ms
+        ran(core, log, pid, 4000, BASH)
+    assert asked == [4101, 4103]
 
 
 def test_a_restart_goes_on_with_the_processes_that_it_knew() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from audito.core import Core, CoreSettings
-from audito.ends import ENDED_MAX
+from audito.ends import ENDED_MAX, REASON_DELAY_MS, Ended, Ends
+from audito.events import LogoutExtra
 from tests.records import BASE_MS, Log, accepted
 
 CHILD = 4003
@@ -216,3 +219,36 @@ def test_a_login_without_a_session_is_not_ended_by_a_users_own_process() -> None
     core.flush()
     core.feed_sshd(OF_SESSION % (BASE_MS * 1000, 7, CONNECTION), "journal", 0)
     assert logouts(core) == []
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_waiting_logouts_are_told_in_time_and_cost_no_look(order: int) -> None:
+    """However many wait: a daemon looks after each read."""
+    ends = {count: Ends(2 * count) for count in (16, ENDED_MAX)}
+    took_ns = {}
+    for count, one in ends.items():
+        for number in range(count):
+            one.session(over(number + 1, 1_000_000 + order * number))
+        began = time.perf_counter_ns()
+        for _ in range(200):
+            one.expire(1_000_000 - count, 1_000)
+        took_ns[count] = time.perf_counter_ns() - began
+        assert one.take() == []
+        one.expire(1_000_000 + REASON_DELAY_MS + count, 1_000)
+        assert [ended.pid for ended in one.take()] == list(range(1, count + 1))
+    assert took_ns[ENDED_MAX] < 30 * took_ns[16], "a scan of all takes 256 times as long"
+
+
+def over(pid: int, end_ms: int) -> Ended:
+    source = Raw(b'{"type":"IP","value":"10.0.0.5","extra":{"port":"%d"}}' % pid)
+    return Ended(pid, end_ms, 1_000, str(pid), "auditd", LogoutExtra(0), source, Raw(b"{}"))
+
+
+def test_one_that_ended_in_the_future_holds_nothing_up_past_the_wall_time() -> None:
+    one = Ends(16)
+    one.session(over(1, 9_000_000))
+    one.session(over(2, 1_000_000))
+    one.expire(1_000_000 + REASON_DELAY_MS + 1, 1_000)
+    assert one.take() == []
+    one.expire(1_000_000 + REASON_DELAY_MS + 1, 1_000 + REASON_DELAY_MS + 1)
+    assert [ended.pid for ended in one.take()] == [1, 2]
