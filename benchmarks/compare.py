@@ -38,6 +38,7 @@ def settings(sessions: int) -> workload.Settings:
 
 def run(command: list[str], stdin: Path, stdout: Path) -> Usage:
     """Run a program on a file. Errors: WrongOutputError when it fails."""
+    measure.warm_memory()
     with stdin.open("rb") as given, stdout.open("wb") as taken:
         began = time.perf_counter()
         process = subprocess.Popen(command, stdin=given, stdout=taken, stderr=subprocess.DEVNULL)

@@ -31,7 +31,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import workload
-from benchmarks.measure import ROOT, Usage, WrongOutputError, cpu_now_s, median, memory_mib, pipe_copy, require
+from benchmarks.measure import (
+    ROOT,
+    Usage,
+    WrongOutputError,
+    cpu_now_s,
+    median,
+    memory_mib,
+    pipe_copy,
+    require,
+    warm_memory,
+)
 
 CHUNK_BYTES = 128 * 1024  # what cat writes at a time
 QUIET_S = 0.3
@@ -228,6 +238,7 @@ def run_daemon(directory: Path, truth: workload.Truth, limit_s: float, tree: Pat
     for path in (audit, sshd):
         os.mkfifo(path)
     flags = ["-app-events-output", output, "-sshd-pipe-path", sshd, "-auditd-pipe-path", audit, *PATIENT]
+    warm_memory()
     with daemon(directory, tree, *map(str, flags)) as process:
         pipes = open_pipe(audit, process), open_pipe(sshd, process)
         with feeder(directory, pipes, truth) as (writer, go):
