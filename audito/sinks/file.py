@@ -28,6 +28,16 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGA
 """The disk takes nothing now and may later: a state. EFBIG: the limit on file sizes, until the file is rotated."""
 
 
+SAMPLE_BYTES = 512
+"""One byte of so many is looked at to know what was written again: the sector, than which a disk loses no less. A sum of
+all of them was 3 % of what an event costs."""
+
+
+def _sampled(data: memoryview, at: int) -> bytes:
+    """The bytes of these that count, where the first of them is this far behind where counting began."""
+    return data[-at % SAMPLE_BYTES :: SAMPLE_BYTES].tobytes()
+
+
 def truncate_torn_line(fd: int) -> int:
     """Take away a last line without an end, which a crash left; returns how many bytes went.
 
@@ -71,7 +81,7 @@ class FileSink:
         self._fd = -1
         self._id = (0, 0)
         self._durable = 0
-        # Of what was taken since then: by it the file's end is known to be ours, and whole.
+        # Of what was taken since then, and the sum of a sample: by it the file's end is known to be ours, and whole.
         self._taken = 0
         self._taken_crc = 0
         # Bytes of a line that did not fit, still at the end of the file because cutting them failed, too.
@@ -126,8 +136,8 @@ class FileSink:
         taken = self._put(data)
         self.ready = taken == len(data)
         whole = taken if self.ready else bytes(data[:taken]).rfind(b"\n") + 1
+        self._taken_crc = zlib.crc32(_sampled(data[:whole], self._taken), self._taken_crc)
         self._taken += whole
-        self._taken_crc = zlib.crc32(data[:whole], self._taken_crc)
         if not self.ready:
             self._torn = taken - whole
             self._cut_torn()
@@ -209,7 +219,7 @@ class FileSink:
             data = os.pread(self._fd, min(READ_BYTES, size - at), at)
             if not data:
                 raise SinkError(self._sync_failed)
-            crc = zlib.crc32(data, crc)
+            crc = zlib.crc32(_sampled(memoryview(data), at - self._durable), crc)
             at += len(data)
         if crc != self._taken_crc:
             raise SinkError(self._sync_failed)
