@@ -29,8 +29,8 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGA
 
 
 SAMPLE_BYTES = 512
-"""One byte of so many is looked at to know what was written again: the sector, than which a disk loses no less. A sum of
-all of them was 3 % of what an event costs."""
+"""One byte of so many is looked at to know what was written again: of a sector, than which no disk loses less. A sum of
+all bytes was 3 % of what an event costs."""
 
 
 def _sampled(data: memoryview, at: int) -> bytes:
