@@ -1,11 +1,12 @@
 """F1: the daemon is killed at random instants while its inputs grow; nothing is lost, doubled or given to another.
 
-Most of the lives begin as a fork (forks.py) and have a checkpoint every 20 ms, so that a life of some 50 ms has all that
+Most of the lives begin as a fork (tests/forks.py) and have a checkpoint every 20 ms, so that a life of some 50 ms has all that
 one of hours has: a start from a state, reads, writes, checkpoints, a stop. A tenth is started as users start it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -23,7 +24,7 @@ import pytest
 
 from audito.checkpoint import NAME, TEMPORARY
 from benchmarks import pipes, workload
-from tests.faults.forks import Forked, Forkserver
+from tests.forks import Forked, Forkserver
 from tests.test_daemon import wait_for
 
 KILLS = int(os.environ.get("AUDITO_KILLS", "300"))
@@ -136,20 +137,19 @@ class Lives:
             "--state-dir": "state",
         }  # fmt: skip
         self._words = [word for flag, name in flags.items() for word in (flag, str(directory / name))]
-        self.save_s = 0.0
+        self._environ = {name: value for name, value in os.environ.items() if not name.startswith("AUDITO_")}
 
     def execute(self) -> subprocess.Popen[bytes]:
         """A life as users start it."""
         self.state.begin()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("AUDITO_")}
         with self.log.open("ab") as said:
             return subprocess.Popen(
-                [sys.executable, "-m", "audito", *self._words], cwd=ROOT, stdout=said, stderr=said, env=environment
+                [sys.executable, "-m", "audito", *self._words], cwd=ROOT, stdout=said, stderr=said, env=self._environ
             )
 
     def fork(self) -> Forked:
         self.state.begin()
-        return self._server.start(self._words, self.log)
+        return self._server.start(self._words, self._environ, self.log)
 
     def measure(self) -> None:
         """How long things take on this host, as busy as it is: from that the instants of the kills are chosen."""
@@ -223,7 +223,7 @@ def test_f01_kills_at_random_instants_lose_and_double_nothing(tmp_path: Path, or
     (tmp_path / "log" / "audit.log").touch()
     (tmp_path / "auth.log").touch()
     inputs = Inputs(tmp_path, truth, kills + 2)
-    with Forkserver(TICK_MS) as server:
+    with contextlib.closing(Forkserver(TICK_MS)) as server:
         lives = Lives(tmp_path, server)
         inputs.start()
         inputs.go_on()

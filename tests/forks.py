@@ -1,11 +1,15 @@
 """Daemons that begin as a fork of a process which has audito imported: all of a start but the interpreter's and the imports.
 
 The server runs ``python -m audito`` as runpy does for the interpreter, in a child that has its own command line,
-environment and standard streams. It has one thread, and audito opens nothing while it is imported.
+environment and standard streams. It has one thread, and audito opens nothing while it is imported. A start costs a
+tenth of what it costs otherwise; tests of the start itself, and those in which the interpreter needs an environment of
+its own (PYTHON…, LD_PRELOAD), start ``python -m audito`` as users do.
 """
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import runpy
@@ -13,9 +17,11 @@ import select
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 
 
 class Forked:
@@ -23,53 +29,50 @@ class Forked:
 
     def __init__(self, server: Forkserver, pid: int) -> None:
         self.pid, self._server = pid, server
-        self.fd = os.pidfd_open(pid)
-        """Readable once it has ended."""
+        self._fd = os.pidfd_open(pid)  # readable once it has ended
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        return self.wait() if self.returncode is None and select.select([self.fd], [], [], 0)[0] else self.returncode
+        if self.returncode is None and select.select([self._fd], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
-        signal.pidfd_send_signal(self.fd, number)
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._fd, number)
 
     def kill(self) -> None:
-        if self.returncode is None:
-            self.send_signal(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:
         """Errors: TimeoutExpired."""
         if self.returncode is None:
-            if not select.select([self.fd], [], [], timeout)[0]:
+            if not select.select([self._fd], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("audito", timeout or 0)
             self.returncode = self._server.ask({"wait": self.pid})
-            os.close(self.fd)
+            os.close(self._fd)
         return self.returncode
 
 
 class Forkserver:
-    """``with Forkserver() as server``. ``tick_ms``: of the daemon's timer and between its checkpoints, if not its own."""
+    """``tick_ms``: of the daemon's timer, and between its checkpoints, where not its own."""
 
     def __init__(self, tick_ms: int = 0) -> None:
-        self._tick_ms = tick_ms
-
-    def __enter__(self) -> Forkserver:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(self._tick_ms)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            [sys.executable, "-m", __name__, str(tick_ms)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the server; its daemons go on."""
         self._process.communicate(timeout=10)
 
-    def start(self, words: list[str], log: Path) -> Forked:
+    def start(self, words: Sequence[str], environ: Mapping[str, str], log: Path) -> Forked:
         """``python -m audito`` with these words; what it says is appended to the log."""
-        return Forked(self, self.ask({"words": words, "log": str(log)}))
+        log.touch()
+        request = {"words": list(words), "environ": dict(environ), "log": str(log)}
+        return Forked(self, self.ask(request))
 
-    def ask(self, request: dict[str, object]) -> int:
+    def ask(self, request: Mapping[str, object]) -> int:
         """One request, and the number that answers it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -78,16 +81,25 @@ class Forkserver:
         return int(self._process.stdout.readline())
 
 
-def become(words: list[str], log: str) -> None:
+@functools.cache
+def shared() -> Forkserver:
+    """The one of all tests that need no other."""
+    server = Forkserver()
+    atexit.register(server.close)
+    return server
+
+
+def become(words: list[str], environ: dict[str, str], log: str) -> None:
     """In the child: the daemon, as the interpreter starts it. Raises SystemExit, and the interpreter ends as ever."""
-    said = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    said = os.open(log, os.O_WRONLY | os.O_APPEND)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for old, new in ((nothing, 0), (said, 1), (said, 2)):
         os.dup2(old, new)
     os.closerange(3, max(said, nothing) + 1)
     sys.argv[1:] = words
-    for name in [name for name in os.environ if name.startswith("AUDITO_")]:
-        del os.environ[name]
+    os.environ.clear()
+    os.environ.update(environ)
+    time.tzset()
     runpy.run_module("audito", run_name="__main__", alter_sys=True)
 
 
@@ -105,7 +117,7 @@ def main() -> None:
             if "wait" in request:
                 answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
             elif (answer := os.fork()) == 0:
-                become(request["words"], request["log"])
+                become(**request)
             os.write(1, b"%d\n" % answer)
 
 
