@@ -436,14 +436,6 @@ def test_u07_a_signal_ends_it_with_zero(start: Start, pipes: list[str], number: 
     assert run.said(f"stopping: {number.name}")
 
 
-def test_u07_a_signal_during_the_start(start: Start, pipes: list[str]) -> None:
-    for delay_ms in range(0, 400, 40):
-        run = start(*pipes, ready=False)
-        time.sleep(delay_ms / 1000)
-        # Before Python has come to our handler, the signal does what it does to every program.
-        assert run.stop() in (0, -signal.SIGTERM)
-
-
 def test_a_storm_of_signals_is_one(start: Start, pipes: list[str]) -> None:
     run = start(*pipes)
     run.write("sshd", login_line(100))
