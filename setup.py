@@ -90,6 +90,10 @@ class BuildExt(build_ext):
     """Builds all anew where the modules in the tree are of another flavour than the one asked for."""
 
     def run(self) -> None:
+        # Here, since an sdist and the metadata of a wheel need no C.
+        written = cythonize(self.extensions, build_dir=str(BUILD_DIR), compiler_directives=DIRECTIVES, quiet=True)
+        for extension, with_c in zip(self.extensions, written, strict=True):
+            extension.sources = with_c.sources
         flavour_path = Path("build", "inplace-flavour")
         if self.inplace:
             built = flavour_path.read_text() if flavour_path.exists() else ""
@@ -106,7 +110,4 @@ class BuildExt(build_ext):
 
 
 Options.warning_errors = WERROR
-setup(
-    ext_modules=cythonize(extensions(), build_dir=str(BUILD_DIR), compiler_directives=DIRECTIVES, quiet=True),
-    cmdclass={"build_ext": BuildExt},
-)
+setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExt})

@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from audito import checkpoint, privileges, proc
+from audito import checkpoint, privileges, proc, signals
 from audito.config import Config, Input, audit_source, core_settings, sshd_source, take_live
 from audito.core import Core
 from audito.errors import AuditoError, SinkError, SourceError, StateError
@@ -142,6 +142,7 @@ class Daemon:
         self._settled_ms = 0
         self._turn_handle: asyncio.Handle | None = None
         self._tick_handle: asyncio.TimerHandle | None = None
+        self._hung_up = False  # a SIGHUP came before the loop did
         self._stop_signal = 0
         self._signal_ms = 0  # when it came
         self._stopping = False
@@ -280,6 +281,8 @@ class Daemon:
         self._settled_ms = self._settle_due_ms()
         self.output.start()
         self._tick()
+        if self._hung_up:
+            self._reload()
         if self._stop_signal:
             self.stop(signal.Signals(self._stop_signal).name)
         return await self._done
@@ -572,6 +575,7 @@ class Daemon:
         signal.signal(signal.SIGTERM, self._on_stop_signal)
         signal.signal(signal.SIGINT, self._on_stop_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
+        signals.release()
 
     def _on_stop_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -583,12 +587,14 @@ class Daemon:
         guard = threading.Timer(EXIT_MS_MAX / 1000, os._exit, (0,))
         guard.daemon = True
         guard.start()
-        if self._done is not None:
+        if self._done is not None and not self._stopping:  # the loop may be closed already
             self._done.get_loop().call_soon_threadsafe(self.stop, signal.Signals(number).name)
 
     def _on_hangup(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        if self._done is not None:
+        if self._done is None:
+            self._hung_up = True
+        elif not self._stopping:
             self._done.get_loop().call_soon_threadsafe(self._reload)
 
     def _reload(self) -> None:

@@ -410,12 +410,14 @@ def test_every_example_split_at_every_byte(row: Row, example: Example) -> None:
     line = f"4711 {example.line}\n1 {FAILED}\n".encode()
     whole = summary(read(line))
     assert len(whole) == 2
+    reader = logins()
+    fresh = reader.dump()
     for place in range(len(line)):
-        reader = logins()
+        reader.load(fresh)
         records = reader.feed(line[:place], "pipe", NOW_US)
         assert reader.pending_bytes == place - (line[:place].rfind(b"\n") + 1)
         assert summary(records + reader.feed(line[place:], "pipe", NOW_US)) == whole
-    reader = logins()
+    reader.load(fresh)
     records = [record for byte in line for record in reader.feed(bytes([byte]), "pipe", NOW_US)]
     assert summary(records) == whole
 

@@ -19,7 +19,19 @@ import pytest
 from audito import service
 from audito.config import load
 
-from .test_daemon import ROOT, Start, _files, _home, _pipes, _start, command, login_line, opened, wait_for  # noqa: F401
+from .test_daemon import (  # noqa: F401  # the fixtures
+    ROOT,
+    Running,
+    Start,
+    _files,
+    _home,
+    _pipes,
+    _start,
+    command,
+    login_line,
+    opened,
+    wait_for,
+)
 
 
 class Manager:
@@ -102,49 +114,57 @@ def test_not_ready_without_a_reader_of_the_output(start: Start, pipes: list[str]
     assert run.stop() == 0
 
 
-def test_status_says_live_figures_about_every_ten_seconds(start: Start, pipes: list[str], manager: Manager) -> None:
-    run = start(*pipes, environ=under(manager))
-    manager.wait("READY")
-    run.write("sshd", login_line(100))
-    run.write("audit", opened(7, 100, 1) + command(7, 2))
-    run.wait_sequences([2])
-    manager.listen_for(service.STATUS_MS / 1000 + 1.5)
-    told = [at for at, message in manager.heard if "STATUS" in message]
-    assert re.match(r"1 sessions; 6 records, 2 events; \d{3,} bytes written; 0 errors$", manager.heard[-1][1]["STATUS"])
-    assert len(told) == 2
-    assert 9.5 < told[1] - told[0] < 11.5
-    manager.listen_for(2)
-    assert len(manager.with_field("STATUS")) == 2, "what has not changed is not said again"
-    assert run.stop() == 0
-
-
-@pytest.mark.parametrize("watchdog_s", [1, 4])
-def test_the_watchdog_is_fed_at_half_of_its_time(
-    start: Start, pipes: list[str], manager: Manager, watchdog_s: int
-) -> None:
-    run = start(*pipes, environ=under(manager, WATCHDOG_USEC=str(watchdog_s * 1_000_000)))
-    manager.listen_for(3 * watchdog_s)
+def check_beats(manager: Manager, watchdog_s: int) -> None:
+    """Each at half of the time after which the manager would take the process for dead."""
     beats = [at for at, message in manager.heard if message.get("WATCHDOG") == "1"]
     gaps = [later - earlier for earlier, later in pairwise(beats)]
     assert len(gaps) >= 4
     assert max(gaps) < 0.75 * watchdog_s
     assert sorted(gaps)[len(gaps) // 2] > 0.4 * watchdog_s
+
+
+def test_status_says_live_figures_about_every_ten_seconds(start: Start, pipes: list[str], manager: Manager) -> None:
+    """And a watchdog of a time that is longer than ours between two looks is fed meanwhile."""
+    run = start(*pipes, environ=under(manager, WATCHDOG_USEC="4000000"))
+    manager.wait("READY")
+    run.write("sshd", login_line(100))
+    run.write("audit", opened(7, 100, 1) + command(7, 2))
+    run.wait_sequences([2])
+    manager.listen_for(service.STATUS_MS / 1000 + 3)
+    told = [(at, message["STATUS"]) for at, message in manager.heard if "STATUS" in message]
+    assert len(told) == 2, "what has not changed is not said again"
+    assert re.match(r"1 sessions; 6 records, 2 events; \d{3,} bytes written; 0 errors$", told[1][1])
+    assert 9.5 < told[1][0] - told[0][0] < 11.5
+    check_beats(manager, 4)
     assert run.stop() == 0
 
 
-def test_who_is_watched_over_wakes_no_more_often(start: Start, pipes: list[str], manager: Manager) -> None:
-    run = start(*pipes, environ=under(manager, WATCHDOG_USEC="30000000"))
+def test_the_watchdog_is_fed_at_half_of_its_time(start: Start, pipes: list[str], manager: Manager) -> None:
+    run = start(*pipes, environ=under(manager, WATCHDOG_USEC="1000000"))
+    manager.listen_for(3)
+    check_beats(manager, 1)
+    assert run.stop() == 0
+
+
+def wakes(run: Running) -> int:
+    """How often a process had slept."""
+    text = Path(f"/proc/{run.process.pid}/status").read_text()
+    return int(re.findall(r"^voluntary_ctxt_switches:\s*(\d+)", text, re.MULTILINE)[0])
+
+
+def test_an_idle_daemon_wakes_once_a_second(start: Start, pipes: list[str], home: Path, manager: Manager) -> None:
+    """And who is watched over no more often."""
+    runs = [
+        start(*pipes),
+        start(*pipes, "--state-dir", f"{home}/other", environ=under(manager, WATCHDOG_USEC="30000000")),
+    ]
     manager.wait("READY")
     time.sleep(2.5)  # what the start left to do
-
-    def wakes() -> int:
-        text = Path(f"/proc/{run.process.pid}/status").read_text()
-        return int(re.findall(r"voluntary_ctxt_switches:\s*(\d+)", text)[0])
-
-    before = wakes()
+    before = [wakes(run) for run in runs]
     time.sleep(4)
-    assert wakes() - before <= 6
-    assert run.stop() == 0
+    for run, count in zip(runs, before, strict=True):
+        assert wakes(run) - count <= 6
+        assert run.stop() == 0
 
 
 def test_a_stopped_process_feeds_no_watchdog(start: Start, pipes: list[str], manager: Manager) -> None:

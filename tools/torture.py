@@ -1,7 +1,7 @@
 """The faults at full size, round after round with a new seed, until the time is over: ``make torture TORTURE=seconds``.
 
-Each round runs every test of ``tests/faults`` and those of spool and sinks, with AUDITO_TORTURE (larger tests),
-AUDITO_KILLS (of F1) and AUDITO_SEED set. The report says what was run; it exits 1 when anything failed.
+Each round runs every test of ``tests/faults`` and those of spool, sinks and a real sshd, with AUDITO_TORTURE (larger
+tests), AUDITO_KILLS (of F1) and AUDITO_SEED set. The report says what was run; it exits 1 when anything failed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from xml.etree import ElementTree
 from benchmarks.measure import machine
 
 ROOT = Path(__file__).parent.parent
-TESTS = ("tests/faults", "tests/sources/test_spool.py", "tests/sinks/test_faults.py", "tests/sinks/test_file.py")
+TESTS = (
+    "tests/faults", "tests/sources/test_spool.py", "tests/sinks/test_faults.py", "tests/sinks/test_file.py",
+    "tests/test_sshd_live.py",
+)  # fmt: skip
 KILLS = 300
 """Of F1 in one round, about two minutes."""
 

@@ -44,10 +44,11 @@ def _blocked(home: Path) -> Path:
     return home / "out"
 
 
-def read_output(path: Path) -> list[dict[str, Any]]:
+def read_output(path: Path, until: int | None = None) -> list[dict[str, Any]]:
+    """The output looks for a reader once a second."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        return events_of(read_all(fd, 1.5))
+        return events_of(read_all(fd, 1.5, until=until))
     finally:
         os.close(fd)
 
