@@ -251,8 +251,7 @@ cdef class AuditStream:
         self.done = <Done *>PyMem_Calloc(DONE_RING, sizeof(Done))
         if not self.done:
             raise MemoryError()
-        for i in range(DONE_RING):
-            self.done[i].seq = <uint32_t>i + 1      # no sequence that has this place: nothing is done yet
+        self.done[0].seq = 1        # no sequence has this in this place, and none 0 in another: nothing is done yet
         for name, number, flags in types:
             self.type_add(name.encode(), number, flags)
         for i in range(INFLIGHT_EVENTS_MAX):
