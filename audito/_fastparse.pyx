@@ -1056,7 +1056,7 @@ cdef class AuditStream:
         self.skipping = False
         if length:
             self.take_line(<const uint8_t *><char *>self.carry_buffer, length)
-        while self.flights is not NULL and self.oldest >= 0:
+        while self.oldest >= 0:
             self.complete(self.oldest)
         self.serials.flush()
 
