@@ -58,7 +58,8 @@ cdef class EventSink:
     cdef int take_event(self, Event *event, Session *session) except -1
 
 
-# An event in flight. FREE: event is NULL. In the index and the age list otherwise.
+# An event in flight: in the index and the age list. FREE: event is NULL, and `newer` leads to the next free one, so
+# counted from the one behind it that what was never used, and is not touched, is a list already.
 cdef struct Flight:
     Event *event
     uint64_t born_ms                # wall clock of the last tick before its first record; live only
@@ -123,9 +124,10 @@ cdef class AuditStream:
     cdef uint64_t inflight_bytes
     cdef uint64_t due_ms                    # no flight times out before; a look at them is due when a clock passes it
     cdef uint64_t now_ms                    # wall clock of the last tick, 0: none yet
-    cdef Flight flights[INFLIGHT_EVENTS_MAX]
+    cdef Flight *flights                    # INFLIGHT_EVENTS_MAX
     cdef uint16_t index[INFLIGHT_INDEX]     # flight + 1
-    cdef int32_t oldest, newest, free_flight, last_flight
+    cdef int32_t oldest, newest, last_flight
+    cdef int32_t free_flight                # INFLIGHT_EVENTS_MAX: there is none
     cdef Done *done
     cdef uint8_t stamp[STAMP_BYTES_MAX]     # of the last line that was decided on; what the next lines likely carry
     cdef uint32_t stamp_len                 # 0: none

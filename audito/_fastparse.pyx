@@ -235,7 +235,7 @@ cdef class AuditStream:
     def __cinit__(self, Sessions sessions, EventSink sink, types, *, bint keep_all=False, reject=None,
                   opened=None, inherited=None, ended=None, told=None, crowded=None,
                   gaps=None):
-        cdef int i
+        self.oldest = self.newest = self.last_flight = self.stamp_flight = -1
         self.sessions = sessions
         self.sink = sink
         self.keep_all = keep_all
@@ -249,29 +249,25 @@ cdef class AuditStream:
         self.serials = Serials(gaps)
         self.carry_buffer = bytearray(LINE_BYTES_MAX + 1)
         self.done = <Done *>PyMem_Calloc(DONE_RING, sizeof(Done))
-        if not self.done:
+        self.flights = <Flight *>PyMem_Calloc(INFLIGHT_EVENTS_MAX, sizeof(Flight))
+        if not self.done or not self.flights:
             raise MemoryError()
-        for i in range(DONE_RING):
-            self.done[i].seq = <uint32_t>i + 1      # no sequence that has this place: nothing is done yet
+        self.done[0].seq = 1        # no sequence has this in this place, and none 0 in another: nothing is done yet
         for name, number, flags in types:
             self.type_add(name.encode(), number, flags)
-        for i in range(INFLIGHT_EVENTS_MAX):
-            self.flights[i].newer = i + 1
-        self.flights[INFLIGHT_EVENTS_MAX - 1].newer = -1
-        self.oldest = self.newest = self.last_flight = self.stamp_flight = -1
         self.due_ms = NEVER_MS
-        self.free_flight = 0
 
     def __dealloc__(self):
         cdef Event *event
-        cdef int i
-        for i in range(INFLIGHT_EVENTS_MAX):
-            free(self.flights[i].event)
+        while self.flights is not NULL and self.oldest >= 0:
+            free(self.flights[self.oldest].event)
+            self.oldest = self.flights[self.oldest].newer
         while self.free_events is not NULL:
             event = self.free_events
             self.free_events = event.next
             free(event)
         PyMem_Free(self.done)
+        PyMem_Free(self.flights)
 
     # ------------------------------------------------------------------------------ record types
 
@@ -520,7 +516,7 @@ cdef class AuditStream:
                 self.note(line, header, type)
             if type == TYPE_EOE or (self.again is not None and self.is_over(header)):
                 return 0                    # of an event that is over
-            if self.free_flight < 0:
+            if self.free_flight == INFLIGHT_EVENTS_MAX:
                 self.force_oldest()         # before a session is looked up: it may close that one
         if not self.keep_all and flags & TYPE_SESSION and (flight < 0 or not self.flights[flight].keep):
             flight = self.decide(line, header, type, flags, flight)
@@ -679,13 +675,13 @@ cdef class AuditStream:
         cdef int32_t flight
         cdef Event *event
         cdef uint32_t i
-        if self.free_flight < 0:
+        if self.free_flight == INFLIGHT_EVENTS_MAX:
             self.force_oldest()
         if self.again is not None:
             self.again.discard((header.node, header.ts_ms, header.seq))  # from here on we have it
         event = self.event_new()
         flight = self.free_flight
-        self.free_flight = self.flights[flight].newer
+        self.free_flight = flight + 1 + self.flights[flight].newer
         event.ts_ms = header.ts_ms
         event.seq = header.seq
         event.node = header.node
@@ -741,7 +737,7 @@ cdef class AuditStream:
         else:
             self.newest = f.older
         f.event = NULL
-        f.newer = self.free_flight
+        f.newer = self.free_flight - flight - 1
         self.free_flight = flight
         if self.last_flight == flight:
             self.last_flight = -1

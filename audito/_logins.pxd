@@ -224,11 +224,18 @@ cdef inline Py_ssize_t write_int(uint8_t *out, int64_t value) noexcept nogil:
     return start
 
 
+cdef class Meanings:
+    # What each variant of a grammar means. Never changed: builders share it.
+    cdef Reading *readings      # by variant
+    cdef list words             # by variant: what each field of the row is where the variant alone says it
+    cdef list rows              # by variant: its row of tables/sshd.py
+
+    cdef int compile(self, object grammar) except -1
+
+
 cdef class LoginBuilder(LineSink):
     # Configuration, fixed from __cinit__ on
-    cdef Reading *_readings     # by variant
-    cdef list _words            # by variant: what each field of the row is where the variant alone says it
-    cdef list _rows             # by variant: its row of tables/sshd.py
+    cdef Meanings _meanings
     cdef object _record         # makes a LoginRecord
     cdef object _end            # makes a LoginEnd
     cdef object _factors        # what is known of logins of several factors
@@ -266,7 +273,6 @@ cdef class LoginBuilder(LineSink):
     cdef readonly uint64_t logins, failures, notes, ends, children
     cdef uint64_t *_cell_counts
 
-    cdef int _compile(self, object grammar) except -1
     cdef object _note(self)
     cdef object _tell(self, object kind, object event)
     cdef object _tell_end(self)

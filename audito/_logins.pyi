@@ -15,6 +15,12 @@ def event_id(data: bytes) -> str:
     """A UUID (version 8, BLAKE2b) made from bytes: the same ones give the same."""
 
 @final
+class Meanings:
+    """What each reading of a grammar means, compiled: shared by all builders."""
+
+    def __init__(self, grammar: Grammar) -> None: ...
+
+@final
 class LoginBuilder(LineSink):
     """Makes a record of each line, and a UserLogin of one that tells of an attempt to log in.
 
@@ -30,7 +36,7 @@ class LoginBuilder(LineSink):
     children: int
     def __init__(
         self,
-        grammar: Grammar,
+        meanings: Meanings,
         *,
         record: Callable[..., Any],
         end: Callable[..., Any],

@@ -126,42 +126,26 @@ cdef inline bint is_unknown(Span s) noexcept nogil:
     return s.len == 7 and memcmp(s.ptr, b"UNKNOWN", 7) == 0
 
 
-cdef class LoginBuilder(LineSink):
+cdef class Meanings:
 
-    def __cinit__(self, grammar, *, record, end, factors, repeat, methods, target, bytes namespace):
-        if len(namespace) != 16:
-            raise ValueError("namespace is the 16 bytes of a UUID")
-        memcpy(self._scratch, PyBytes_AS_STRING(namespace), 16)
-        self._record, self._end, self._factors, self._repeat, self._target = record, end, factors, repeat, target
-        self._cells = {method: number for number, method in enumerate(methods)}
-        self._cell_counts = <uint64_t *>PyMem_Calloc(2 * <size_t>len(methods), sizeof(uint64_t))
-        self._readings = <Reading *>PyMem_Calloc(<size_t>len(grammar.variants) + 1, sizeof(Reading))
-        if self._cell_counts is NULL or self._readings is NULL:
+    def __cinit__(self, grammar):
+        self.readings = <Reading *>PyMem_Calloc(<size_t>len(grammar.variants) + 1, sizeof(Reading))
+        if self.readings is NULL:
             raise MemoryError
-        self._time_us = self._logged_us = self._said_us = -1
-        self._said_len = write_int(self._said, -1)
-        self._time = -1
-        self._logged_digits = -1
-        self._sources = [None] * PEER_SLOTS
-        self._subjects = [None] * ACTOR_SLOTS
-        self._datas = [None] * DATA_SLOTS
-        self._out = []
-        self._compile(grammar)
+        self.compile(grammar)
 
     def __dealloc__(self):
-        PyMem_Free(self._cell_counts)
-        PyMem_Free(self._readings)
+        PyMem_Free(self.readings)
 
-    cdef int _compile(self, object grammar) except -1:
-        # What each variant means, once.
+    cdef int compile(self, object grammar) except -1:
         cdef int32_t number
         cdef int field
         cdef Reading *reading
-        self._words = [variant.words for variant in grammar.variants]
-        self._rows = [grammar.rows[variant.row] for variant in grammar.variants]
+        self.words = [variant.words for variant in grammar.variants]
+        self.rows = [grammar.rows[variant.row] for variant in grammar.variants]
         for number, variant in enumerate(grammar.variants):
             row, names = grammar.rows[variant.row], grammar.fields[variant.row]
-            reading = &self._readings[number]
+            reading = &self.readings[number]
             reading.vis = row.versions != "pam"
             words = dict(zip(names, variant.words, strict=True))
             reading.invalid = words.get("invalid") is not None or row.error == INVALID_USER
@@ -181,10 +165,35 @@ cdef class LoginBuilder(LineSink):
                 reading.means = MEANS_CHILD
         return 0
 
+
+cdef class LoginBuilder(LineSink):
+
+    def __cinit__(self, Meanings meanings not None, *, record, end, factors, repeat, methods, target, bytes namespace):
+        if len(namespace) != 16:
+            raise ValueError("namespace is the 16 bytes of a UUID")
+        memcpy(self._scratch, PyBytes_AS_STRING(namespace), 16)
+        self._record, self._end, self._factors, self._repeat, self._target = record, end, factors, repeat, target
+        self._meanings = meanings
+        self._cells = {method: number for number, method in enumerate(methods)}
+        self._cell_counts = <uint64_t *>PyMem_Calloc(2 * <size_t>len(methods), sizeof(uint64_t))
+        if self._cell_counts is NULL:
+            raise MemoryError
+        self._time_us = self._logged_us = self._said_us = -1
+        self._said_len = write_int(self._said, -1)
+        self._time = -1
+        self._logged_digits = -1
+        self._sources = [None] * PEER_SLOTS
+        self._subjects = [None] * ACTOR_SLOTS
+        self._datas = [None] * DATA_SLOTS
+        self._out = []
+
+    def __dealloc__(self):
+        PyMem_Free(self._cell_counts)
+
     # What the scanner gives.
 
     cdef int take_line(self, Entry *entry, Match *match, uint32_t repeat) except -1:
-        cdef const Reading *reading = &self._readings[match.variant.number]
+        cdef const Reading *reading = &self._meanings.readings[match.variant.number]
         self._entry, self._match, self._reading = entry, match, reading
         if entry.flags & FLAG_SESSION:
             if reading.means != MEANS_END or entry.preauth:
@@ -275,7 +284,7 @@ cdef class LoginBuilder(LineSink):
 
     cdef str _reason(self):
         # Why a connection ended.
-        return self._text(FIELD_REASON) or self._rows[self._match.variant.number].reason or self._text(FIELD_TEXT)
+        return self._text(FIELD_REASON) or self._meanings.rows[self._match.variant.number].reason or self._text(FIELD_TEXT)
 
     cdef object _login(self):
         cdef str user_id = self._text(FIELD_KEY_ID)
@@ -364,7 +373,7 @@ cdef class LoginBuilder(LineSink):
         if not failed:
             self._add_key(data)
         else:
-            row = self._rows[self._match.variant.number]
+            row = self._meanings.rows[self._match.variant.number]
             key_id = self._text(FIELD_KEY_ID)
             if key_id is not None or self._text(FIELD_KEY_TYPE) is not None:
                 self._add_key(data)
@@ -411,7 +420,7 @@ cdef class LoginBuilder(LineSink):
         return 0
 
     cdef str _method(self):
-        return self._text(FIELD_METHOD) or self._rows[self._match.variant.number].method or UNKNOWN
+        return self._text(FIELD_METHOD) or self._meanings.rows[self._match.variant.number].method or UNKNOWN
 
     cdef int32_t _cell_of(self, dict data, bint failed) except -1:
         method = "certificate" if "CA" in data else (<str>data["method"]).partition("/")[0]
@@ -491,7 +500,7 @@ cdef class LoginBuilder(LineSink):
         cdef object pid = UNSET
         cdef str user = self._text(FIELD_USER)
         if user is None:
-            user = self._rows[self._match.variant.number].user or UNKNOWN
+            user = self._meanings.rows[self._match.variant.number].user or UNKNOWN
         if self._entry.pid:
             pid = ascii_str(digits, write_int(digits, self._entry.pid))
         return Subjects(loggedAs=user, pid=pid, userID=user_id)
@@ -558,7 +567,7 @@ cdef class LoginBuilder(LineSink):
             return None
         if self._match.read >> place & 1:
             return text_of(self._match.spans[place], self._entry, self._reading.vis)
-        return (<tuple>self._words[self._match.variant.number])[place]
+        return (<tuple>self._meanings.words[self._match.variant.number])[place]
 
     cdef str _logged_at(self):
         # RFC 3339, UTC, with as many digits as the source gave. A batch of lines without times has one time.

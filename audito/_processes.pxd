@@ -39,10 +39,12 @@ cdef struct Process:
 cdef class Processes:
     # Direct mapped by pid.
     cdef Process *rows
+    cdef int rows_end               # what is behind was never used, nor touched
     cdef object container_of        # of a recent record, (pid, its time in ms) → events.Container or None; None: not live
 
     cdef Process *meet(self, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid, str exe,
                        uint64_t time_ms) except NULL
+    cdef void take(self, Process *process, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid) noexcept
     cdef int start(self, Process *process, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid) except -1
     cdef int execute(self, Process *process, str exe, uint64_t time_ms) except -1
     cdef Lineage children_of(self, int32_t slot, uint32_t generation, int32_t pid)

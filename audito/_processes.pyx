@@ -70,9 +70,8 @@ cdef class Processes:
 
     def __dealloc__(self):
         cdef int i
-        if self.rows:
-            for i in range(PROCESSES):
-                self.clear(&self.rows[i])
+        for i in range(self.rows_end):
+            self.clear(&self.rows[i])
         PyMem_Free(self.rows)
 
     cdef Process *meet(self, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid, str exe,
@@ -95,13 +94,18 @@ cdef class Processes:
     cdef int start(self, Process *process, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid) except -1:
         # A process that is met the first time: its ancestors are those of now, whatever its parent executes later.
         cdef Lineage above = self.children_of(slot, generation, ppid)     # before: its parent may have this place
+        self.take(process, slot, generation, pid, ppid)
+        put(&process.above, above)
+        return 0
+
+    cdef void take(self, Process *process, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid) noexcept:
+        # The row is this process's from now on.
         self.clear(process)
         process.pid = pid
         process.ppid = ppid
         process.slot = slot
         process.generation = generation
-        put(&process.above, above)
-        return 0
+        self.rows_end = max(self.rows_end, <int>(process - self.rows) + 1)
 
     cdef int execute(self, Process *process, str exe, uint64_t time_ms) except -1:
         # It runs this program now. A container's runtime enters the container and then executes its program, so this
@@ -144,7 +148,7 @@ cdef class Processes:
         cdef int i
         cdef bint parents
         for parents in (True, False):
-            for i in range(PROCESSES):
+            for i in range(self.rows_end):
                 process = &self.rows[i]
                 if process.pid == 0 or process.exe is NULL or (process.below is not NULL) != parents:
                     continue
@@ -160,11 +164,7 @@ cdef class Processes:
         cdef dict shared = {}
         for slot, generation, pid, ppid, exe, parent, programs in rows:
             process = &self.rows[<uint32_t>pid & (PROCESSES - 1)]
-            self.clear(process)
-            process.pid = pid
-            process.ppid = ppid
-            process.slot = slot
-            process.generation = generation
+            self.take(process, slot, generation, pid, ppid)
             put(&process.exe, exe)
             if programs:
                 key = (parent, tuple(programs))

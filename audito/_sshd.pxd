@@ -476,21 +476,29 @@ cdef class LineSink:
     cdef int take_forged(self, Entry *entry) except -1     # a journal entry that is not sshd's own: it has no message
 
 
+cdef class Variants:
+    # A grammar, compiled. Never changed: scanners share it.
+    cdef tuple row_fields       # names of each row's fields
+    cdef list words             # by variant: what each field of the row is where the variant alone says it
+    cdef list literals          # owns the bytes that Step.text points to
+    cdef bytes vis              # by row: 1 where sshd's own escapes are to be undone
+    cdef Variant *variants
+    cdef Step *steps
+    cdef Variant *buckets[TURNS][BUCKETS]
+    cdef Variant *anywhere[TURNS]   # variants that begin with a field
+
+    cdef int compile(self, object grammar) except -1
+    cdef int compile_variant(self, Variant *variant, object source, Step **steps) except -1
+    cdef void compile_end(self, Variant *variant, bint whole) noexcept
+
+
 cdef class Scanner:
     # Configuration, fixed from __cinit__ on
-    cdef tuple _row_fields      # names of each row's fields
-    cdef list _words            # by variant: what each field of the row is where the variant alone says it
-    cdef list _literals         # owns the bytes that Step.text points to
-    cdef bytes _vis             # by row: 1 where sshd's own escapes are to be undone
+    cdef Variants _variants
     cdef LineSink _sink
     cdef object _minute         # (month, day, hour, minute, now_us) -> µs since the epoch, or -1
     cdef object _entry          # a journal entry's JSON -> (time_us, pid, trust, message), or None
     cdef bint _keep_all         # hand over every line not read, not only samples
-    cdef Variant *_variants
-    cdef Step *_steps
-    cdef int32_t _variant_count
-    cdef Variant *_buckets[TURNS][BUCKETS]
-    cdef Variant *_anywhere[TURNS]  # variants that begin with a field
 
     # State from one scan to the next
     #   0 .. _used    bytes of the unfinished line that are kept
@@ -515,9 +523,6 @@ cdef class Scanner:
     cdef uint64_t _repeated
     cdef uint64_t *_row_hits
 
-    cdef int _compile(self, object grammar) except -1
-    cdef int _compile_variant(self, Variant *variant, object source, Step **steps) except -1
-    cdef void _compile_end(self, Variant *variant, bint whole) noexcept
     cdef void _keep(self, const uint8_t *p, Py_ssize_t n) noexcept
     cdef int _scan_kept(self, int form, int64_t now_us) except -1
     cdef int _scan_line(self, const uint8_t *ptr, Py_ssize_t len, int form, int64_t now_us) except -1

@@ -17,6 +17,11 @@ UNESCAPED: int
 class LineSink:
     """What lines that a row knows are given to; compiled subclasses make something of them (``_logins``)."""
 
+class Variants:
+    """A grammar of tables/sshd.py, compiled: takes milliseconds, and is shared by all scanners."""
+
+    def __init__(self, grammar: Grammar) -> None: ...
+
 class Scanner:
     """Lines of sshd, told apart by a grammar of tables/sshd.py.
 
@@ -28,7 +33,7 @@ class Scanner:
 
     def __init__(
         self,
-        grammar: Grammar,
+        variants: Variants,
         sink: LineSink,
         *,
         minute: Callable[[int, int, int, int, int], int],

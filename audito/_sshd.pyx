@@ -594,70 +594,54 @@ cdef class LineSink:
         return 0
 
 
-cdef class Scanner:
-    """Lines of sshd, told apart by a grammar of tables/sshd.py."""
+cdef class Variants:
+    """A grammar of tables/sshd.py, compiled."""
 
-    def __cinit__(self, grammar, LineSink sink not None, *, minute, entry, keep_all=False):
-        self._line = <uint8_t *>PyMem_Malloc(JSON_BYTES_MAX)
-        self._row_hits = <uint64_t *>PyMem_Calloc(<size_t>len(grammar.rows) + 1, sizeof(uint64_t))
-        if self._line is NULL or self._row_hits is NULL:
-            raise MemoryError
-        self._sink = sink
-        self._minute = minute
-        self._entry = entry
-        self._keep_all = keep_all
-        self._form = FORM_AUTO
-        self._minute_key = -1
-        self._rejected = []
-        self._compile(grammar)
+    def __cinit__(self, grammar):
+        self.compile(grammar)
 
     def __dealloc__(self):
-        PyMem_Free(self._line)
-        PyMem_Free(self._row_hits)
-        PyMem_Free(self._variants)
-        PyMem_Free(self._steps)
+        PyMem_Free(self.variants)
+        PyMem_Free(self.steps)
 
-    # Compiling the grammar.
-
-    cdef int _compile(self, object grammar) except -1:
+    cdef int compile(self, object grammar) except -1:
         cdef int32_t i
         cdef int turn
         cdef Step *steps
         cdef Variant *variant
         cdef Variant **place
         cdef bint literal
-        self._row_fields = grammar.fields
-        self._vis = bytes([row.versions != "pam" for row in grammar.rows])
-        self._words = [source.words for source in grammar.variants]
-        self._literals = []
-        self._variant_count = <int32_t>len(grammar.variants)
-        self._variants = <Variant *>PyMem_Calloc(<size_t>self._variant_count, sizeof(Variant))
+        self.row_fields = grammar.fields
+        self.vis = bytes([row.versions != "pam" for row in grammar.rows])
+        self.words = [source.words for source in grammar.variants]
+        self.literals = []
+        self.variants = <Variant *>PyMem_Calloc(<size_t>len(grammar.variants), sizeof(Variant))
         count = sum([len(segment) for source in grammar.variants for segment in source.segments])
-        self._steps = <Step *>PyMem_Calloc(count, sizeof(Step))
-        if self._variants is NULL or self._steps is NULL:
+        self.steps = <Step *>PyMem_Calloc(count, sizeof(Step))
+        if self.variants is NULL or self.steps is NULL:
             raise MemoryError
-        steps = self._steps
-        for i in range(self._variant_count):
-            variant = &self._variants[i]
+        steps = self.steps
+        for i, source in enumerate(grammar.variants):
+            variant = &self.variants[i]
             variant.number = i
-            self._compile_variant(variant, grammar.variants[i], &steps)
+            self.compile_variant(variant, source, &steps)
             literal = variant.segments[0].count > 0 and variant.segments[0].steps.kind == KIND_LITERAL
             turn = TURN_FIRST if literal else TURN_FIELD
-            if grammar.variants[i].last:
+            if source.last:
                 turn = TURN_LAST if literal else TURN_FIELD_LAST
             if variant.cut == CUT_ONLY:
                 turn = TURN_CUT
-            place = &self._anywhere[turn]
+            place = &self.anywhere[turn]
             if literal:
                 if variant.segments[0].steps.len < 4:
-                    raise ValueError(f"a message begins with four bytes of its own: {grammar.variants[i]}")
-                place = &self._buckets[turn][bucket_of(variant.segments[0].steps.text)]
+                    raise ValueError(f"a message begins with four bytes of its own: {source}")
+                place = &self.buckets[turn][bucket_of(variant.segments[0].steps.text)]
             while place[0] is not NULL:
                 place = &place[0].next
             place[0] = variant
         return 0
 
-    cdef int _compile_variant(self, Variant *variant, object source, Step **steps) except -1:
+    cdef int compile_variant(self, Variant *variant, object source, Step **steps) except -1:
         cdef int32_t i
         if len(source.free) > FREE_MAX or len(source.words) > FIELDS_MAX:
             raise ValueError(f"too many fields: {source}")
@@ -671,7 +655,7 @@ cdef class Scanner:
             variant.segments[i].steps = steps[0]
             variant.segments[i].count = <int32_t>len(source.segments[i])
             for kind, field, literal in source.segments[i]:
-                self._literals.append(literal)
+                self.literals.append(literal)
                 steps[0].kind = KINDS.index(kind)
                 steps[0].field = field
                 steps[0].len = <uint16_t>len(literal)
@@ -682,10 +666,10 @@ cdef class Scanner:
             i = min(<int32_t>variant.segments[0].steps.len, <int32_t>sizeof(variant.head))
             memcpy(variant.head, variant.segments[0].steps.text, <size_t>i)
             memset(variant.head_mask, 0xFF, <size_t>i)
-        self._compile_end(variant, source.whole)
+        self.compile_end(variant, source.whole)
         return 0
 
-    cdef void _compile_end(self, Variant *variant, bint whole) noexcept:
+    cdef void compile_end(self, Variant *variant, bint whole) noexcept:
         # What a line at sshd's limit means for a reading: an address, a number or a free text may go on behind it.
         cdef const Segment *end = &variant.segments[variant.free_count]
         cdef const Step *last = end.steps + end.count - 1
@@ -696,6 +680,28 @@ cdef class Scanner:
         elif last.kind != KIND_LITERAL and last.kind != KIND_PROTO:
             variant.open_end = True
             variant.last_field = last.field
+
+
+cdef class Scanner:
+    """Lines of sshd, told apart by a grammar of tables/sshd.py."""
+
+    def __cinit__(self, Variants variants not None, LineSink sink not None, *, minute, entry, keep_all=False):
+        self._line = <uint8_t *>PyMem_Malloc(JSON_BYTES_MAX)
+        self._row_hits = <uint64_t *>PyMem_Calloc(<size_t>len(variants.row_fields) + 1, sizeof(uint64_t))
+        if self._line is NULL or self._row_hits is NULL:
+            raise MemoryError
+        self._variants = variants
+        self._sink = sink
+        self._minute = minute
+        self._entry = entry
+        self._keep_all = keep_all
+        self._form = FORM_AUTO
+        self._minute_key = -1
+        self._rejected = []
+
+    def __dealloc__(self):
+        PyMem_Free(self._line)
+        PyMem_Free(self._row_hits)
 
     # Framing.
 
@@ -951,8 +957,8 @@ cdef class Scanner:
             if turn == TURN_CUT and not cut:
                 continue
             if message.len >= 4:
-                doubt |= best_of(self._buckets[turn][bucket_of(message.ptr)], message, &glance, cut, &best, &spare)
-            doubt |= best_of(self._anywhere[turn], message, &glance, cut, &best, &spare)
+                doubt |= best_of(self._variants.buckets[turn][bucket_of(message.ptr)], message, &glance, cut, &best, &spare)
+            doubt |= best_of(self._variants.anywhere[turn], message, &glance, cut, &best, &spare)
             if best.variant is not NULL:
                 break
         if best.variant is NULL:
@@ -976,12 +982,12 @@ cdef class Scanner:
         if match is NULL:
             return None
         memset(&entry, 0, sizeof(entry))
-        names = self._row_fields[match.variant.row]
+        names = self._variants.row_fields[match.variant.row]
         fields = {}
         for i, name in enumerate(names):
-            text = (<tuple>self._words[match.variant.number])[i]
+            text = (<tuple>self._variants.words[match.variant.number])[i]
             if match.read >> i & 1:
-                text = text_of(match.spans[i], &entry, self._vis[match.variant.row])
+                text = text_of(match.spans[i], &entry, self._variants.vis[match.variant.row])
             if text is not None:
                 fields[name] = text
         return match.variant.row, fields, match.flags
@@ -1020,4 +1026,4 @@ cdef class Scanner:
         return counts
 
     def row_hits(self) -> list:
-        return [self._row_hits[i] for i in range(len(self._row_fields))]
+        return [self._row_hits[i] for i in range(len(self._variants.row_fields))]

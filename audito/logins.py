@@ -12,6 +12,7 @@ import uuid
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from datetime import UTC, datetime, tzinfo
+from functools import cache
 from typing import Annotated, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -19,7 +20,7 @@ import msgspec
 from msgspec import UNSET
 
 from audito import _sshd
-from audito._logins import LoginBuilder, event_id
+from audito._logins import LoginBuilder, Meanings, event_id
 from audito.events import UNKNOWN, LoginExtra, LoginMetadata, Target, UserLogin
 from audito.tables import sshd
 from audito.tables.programs import EXECUTABLES, NO_AUDIT_SESSION, TAGS
@@ -270,6 +271,12 @@ def _number(text: object) -> int:
     return int(text) if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 18 else 0
 
 
+@cache
+def _grammar() -> tuple[_sshd.Variants, Meanings]:
+    """The messages of tables/sshd.py, compiled once a process."""
+    return _sshd.Variants(sshd.GRAMMAR), Meanings(sshd.GRAMMAR)
+
+
 class Logins:
     """sshd's lines of one host, in any of the formats. Not thread safe; no input raises.
 
@@ -285,8 +292,9 @@ class Logins:
         self._format = _sshd.FORMATS.index("auto")
         self._now_us = 0
         self._factors = Factors()
+        variants, meanings = _grammar()
         self._builder = LoginBuilder(
-            sshd.GRAMMAR,
+            meanings,
             record=LoginRecord,
             end=LoginEnd,
             factors=self._factors,
@@ -296,7 +304,7 @@ class Logins:
             namespace=uuid.UUID(event_id(boot_id.encode())).bytes,
         )
         self._scanner = _sshd.Scanner(
-            sshd.GRAMMAR, self._builder, minute=self._minute, entry=journal_entry, keep_all=reject is not None
+            variants, self._builder, minute=self._minute, entry=journal_entry, keep_all=reject is not None
         )
         self._shapes = Shapes()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -54,6 +55,9 @@ OWN_PATTERNS_BYTES_MAX = 32 << 20
 
 LOOKS_MAX = 1_000
 """Places of one event at which a pattern is tried. From the next one on the text is hidden: it is made to cost time."""
+
+RULES_KEPT = 4
+"""Redactions whose compiled form is kept: there is one, and another one after the configuration was read again."""
 
 NAME_FORM = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 """The name of an own pattern or of a filter: it becomes a label of /metrics."""
@@ -159,44 +163,66 @@ def _search_for(patterns: Sequence[OwnPattern]) -> Callable[[bytes], bool] | Non
     return lambda text: together.search(text) is not None
 
 
+class _Rules(Struct, frozen=True, gc=False):
+    """A Redaction, compiled. ``on``: the names of its rows of audito.tables.secrets.
+
+    ``shapes``: by needle; ``own``: of the configuration; both with the number of the row.
+    """
+
+    on: frozenset[str]
+    shapes: dict[str, tuple[int, re.Pattern[bytes]]]
+    shape_needles: Needles
+    own: list[tuple[int, _Compiled]]
+    finder: Finder
+
+
+@lru_cache(RULES_KEPT)
+def _rules(redaction: Redaction) -> _Rules:
+    """The rows and patterns that are on; what was compiled lately is shared."""
+    off = ROW_NAMES if ALL in redaction.off else redaction.off
+    rows = [(number, row) for number, row in enumerate(ROWS) if row.name not in off]
+    on = frozenset(row.name for _, row in rows)
+    shapes = {
+        needle.lower(): (number, re.compile(row.pattern.encode(), re.DOTALL))
+        for number, row in rows
+        if isinstance(row, Shape)
+        for needle in row.needles
+    }
+    shape_needles = Needles([*shapes, MASK])
+    needles = [needle for _, row in rows for needle in row.needles]
+    finder = Finder(
+        [(number, row) for number, row in rows if not isinstance(row, Shape)],
+        redaction.names,
+        len(ROW_NAMES),
+        NO_SECRETS,
+        SWITCH_WORDS,
+        SWITCH_PROGRAMS,
+        SCHEMES,
+        ROW_NAMES.index(URL_ROW) if URL_ROW in on else -1,
+        ROW_NAMES.index(HEADER_ROW) if HEADER_ROW in on else -1,
+        Needles([*needles, *_needles_of(redaction.names), MASK], URL_ROW in on),
+        shape_needles,
+        _search_for(redaction.patterns),
+    )
+    own = [(number, _compile(own)) for number, own in enumerate(redaction.patterns, len(ROW_NAMES) + 1)]
+    return _Rules(on, shapes, shape_needles, own, finder)
+
+
 class Redactor:
-    """Hides secrets in the texts of events. Not thread safe.
+    """Hides secrets in the texts of events. Not thread safe, nor are two of one Redaction.
 
     ``finder``: the compiled half, which says of each text whether it has to come here. ``counts``: secrets hidden, by
     row. ``before``: the one that was in use until now, whose counts go on.
     """
 
     def __init__(self, redaction: Redaction, before: Redactor | None = None) -> None:
-        off = ROW_NAMES if ALL in redaction.off else redaction.off
-        rows = [(number, row) for number, row in enumerate(ROWS) if row.name not in off]
+        rules = _rules(redaction)
+        self.finder = rules.finder
+        self._shapes, self._shape_needles, self._own = rules.shapes, rules.shape_needles, rules.own
         self._rows = [*ROW_NAMES, OWN_NAMES_ROW, *(own.name for own in redaction.patterns)]
-        on = {row.name for _, row in rows}
-        self._shapes = {
-            needle.lower(): (number, re.compile(row.pattern.encode(), re.DOTALL))
-            for number, row in rows
-            if isinstance(row, Shape)
-            for needle in row.needles
-        }
-        self._shape_needles = Needles([*self._shapes, MASK])
-        self._own = [(number, _compile(own)) for number, own in enumerate(redaction.patterns, len(ROW_NAMES) + 1)]
-        needles = [needle for _, row in rows for needle in row.needles]
-        self.finder = Finder(
-            [(number, row) for number, row in rows if not isinstance(row, Shape)],
-            redaction.names,
-            len(ROW_NAMES),
-            NO_SECRETS,
-            SWITCH_WORDS,
-            SWITCH_PROGRAMS,
-            SCHEMES,
-            ROW_NAMES.index(URL_ROW) if URL_ROW in on else -1,
-            ROW_NAMES.index(HEADER_ROW) if HEADER_ROW in on else -1,
-            Needles([*needles, *_needles_of(redaction.names), MASK], URL_ROW in on),
-            self._shape_needles,
-            _search_for(redaction.patterns),
-        )
         counted = {} if before is None else before.counts
         self._count = [counted.get(name, 0) for name in self._rows]
-        self._on = {*on, *self._rows[len(ROW_NAMES) + (not redaction.names) :]}
+        self._on = {*rules.on, *self._rows[len(ROW_NAMES) + (not redaction.names) :]}
         self._looks = 0
 
     @property

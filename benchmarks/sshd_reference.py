@@ -134,7 +134,7 @@ class Reference:
 
 def new_scanner() -> _sshd.Scanner:
     """One that tells lines apart and makes nothing of them."""
-    return _sshd.Scanner(GRAMMAR, _sshd.LineSink(), minute=lambda *_: -1, entry=lambda _: None)
+    return _sshd.Scanner(_sshd.Variants(GRAMMAR), _sshd.LineSink(), minute=lambda *_: -1, entry=lambda _: None)
 
 
 def check(reference: Reference, messages: Iterable[bytes]) -> None:

@@ -38,7 +38,7 @@ SAMPLES = {
 def scanner(**more: Any) -> _sshd.Scanner:
     """A scanner of the whole grammar, for read()."""
     settings: dict[str, Any] = {"minute": lambda *_: -1, "entry": lambda _: None}
-    return _sshd.Scanner(GRAMMAR, _sshd.LineSink(), **(settings | more))
+    return _sshd.Scanner(_sshd.Variants(GRAMMAR), _sshd.LineSink(), **(settings | more))
 
 
 def logins(**more: Any) -> Logins:

@@ -354,6 +354,14 @@ def test_a_row_is_switched_off_by_its_name() -> None:
     assert "mysql" not in off.counts and "password" in off.counts
 
 
+def test_redactors_share_their_rows_and_count_apart() -> None:
+    one, other = Redactor(DEFAULT), Redactor(DEFAULT)
+    assert one.finder is other.finder
+    found: set[int] = set()
+    assert one.text("DB_PASSWORD=hunter2", found) == f"DB_PASSWORD={MASK}"
+    assert sum(one.counts.values()) == 1 and not any(other.counts.values())
+
+
 def test_all_rows_are_switched_off() -> None:
     event = later().execve(b"mysql", b"-phunter2", b"[redacted]", ses=7)
     extra = extra_of(written_of(event, redaction=Redaction(off=("all",))))
