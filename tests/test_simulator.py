@@ -10,7 +10,7 @@ import pytest
 
 from audito.sinks.file import FileSink
 from audito.written import Written
-from tests.sim.run import Result, run_seed, shrink, try_out
+from tests.sim.run import Result, prepare, run_seed, shrink, try_out
 from tests.sim.scenario import make
 
 SEEDS = int(os.environ.get("SIMULATOR_SEEDS", "300"))
@@ -29,7 +29,7 @@ def told(results: list[Result]) -> str:
 
 
 def test_f33_every_seed_keeps_the_contract() -> None:
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), initializer=prepare) as pool:
         results = list(pool.map(run_seed, [*FOUND, *range(10_000, 10_000 + SEEDS)], chunksize=10))
     assert not told(results)
     assert sum(one.lives for one in results) > len(results)  # some were killed

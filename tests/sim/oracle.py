@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Any
+
+import msgspec
 
 from benchmarks.pipes import as_written, said_of, who
 from benchmarks.workload import Login
@@ -56,8 +57,8 @@ class Oracle:
                 _require(not self.once, "lines", "an empty line")
                 continue
             try:
-                events.append(json.loads(line))
-            except ValueError:
+                events.append(msgspec.json.decode(line))
+            except msgspec.DecodeError:
                 raise BrokenError("lines", f"no JSON: {line!r}") from None
         return events
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
 import logging
 import random
@@ -37,6 +38,9 @@ LATEST_MS = 1_500
 
 BEGIN_US = 1_000_000
 """Before the first input: the daemon is there by then, so that nothing is older than its first start."""
+
+NAP_US = 3_000_000
+"""How long the process sleeps at a time, where it naps."""
 
 WHOLE_TRIES = 200
 LIVES_MAX = 60
@@ -142,7 +146,7 @@ class World:
         self.kernel.around = self.around
         last_ms = max([part[0] // 1000 for part in inputs] + [step.at_ms for step in self.steps], default=0)
         self.heal_us = self.zero_us + (last_ms + LATEST_MS + 10) * 1000
-        self.settle_us = (scenario.join_window_ms + 12_000) * 1000
+        self.settle_us = (scenario.join_window_ms + 12_000) * 1000 + 3 * NAP_US * scenario.naps
         self.end_us = self.heal_us + self.settle_us
         self.next_us = 0
         self._inside = False
@@ -209,13 +213,14 @@ class World:
         try:
             return self._lived()
         finally:
+            gc.collect()  # the daemon's parts know each other: what is free now needs no new memory in the next life
             if self.broken is not None:
                 raise self.broken
 
     def _lived(self) -> bool:
         self.kernel.begin()
         self.outcome.lives += 1
-        self.stop_us = self.next_us = 0
+        self.stop_us = self.next_us = self.kernel.wake_us = 0
         self.end_us = max(self.end_us, self.kernel.now_us + self.settle_us)
         self.kernel.note("start")
         try:
@@ -243,13 +248,17 @@ class World:
 
     def loop_run(self, main: Coroutine[Any, Any, int]) -> int:
         """As uvloop.run."""
-        loop = Loop(self.kernel, self.idle)
+        loop = Loop(self.kernel, self.idle, self.nap_us)
         try:
             return loop.run_until_complete(main)
         finally:
             for task in asyncio.all_tasks(loop):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
             loop.close()
+
+    def nap_us(self) -> int:
+        """When all is written and nothing fails any more, most ticks have nothing to find: few are enough."""
+        return 0 if self.heal_us or self.stop_us or self.inputs or not self.scenario.naps else NAP_US
 
     def _wait(self, until_us: int) -> None:
         """Time passes without the daemon."""
@@ -280,11 +289,10 @@ class World:
 
     def around(self) -> None:
         """What else happens on the host, up to now."""
-        kernel = self.kernel
         if self.out_pipe is not None and self.reads and self.out_pipe.data:
             self.taken += self.out_pipe.data
             self.out_pipe.data.clear()
-        if (kernel.now_us < self.next_us and not self.armed and not self.works) or self._inside:
+        if (self.kernel.now_us < self.next_us and not self.armed and not self.works) or self._inside:
             return
         self._inside = True
         try:
@@ -340,6 +348,8 @@ class World:
         if self.end_us <= self.kernel.now_us:
             times = [1 << 62] if self.stop_us else [0]
         self.next_us = min(times)
+        # A step waits for calls, a rotation goes on at each, and a reader takes what there is.
+        self.kernel.wake_us = 0 if self.armed or self.works or self.out_pipe is not None else self.next_us
 
     # -- writers
 
