@@ -20,6 +20,8 @@ FOUND = {
     146: "half a line of sshd at SIGTERM", 279: "a disk that hangs", 298: "two kills, and a session that waits",
     21204: "a login read again after a vacuum", 325: "calls that fail while a directory is opened", 535: "the output rotated twice before a kill",
     1722: "a journal vacuumed while it is read", 1758: "half a record at SIGTERM",
+    20018: "half a line before a whole one", 20498: "a line broken off in a pipe by a kill",
+    21319: "a pipe, and a kill before a serial was saved", 21469: "a log cut twice in one millisecond",
 }  # fmt: skip
 """Seeds that broke something once."""
 

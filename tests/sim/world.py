@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from audito import daemon
 from audito.config import Config, Events, Host, Inputs, Output, State
 from audito.service import Service
@@ -42,6 +44,7 @@ BEGIN_US = 1_000_000
 NAP_US = 3_000_000
 """How long the process sleeps at a time, where it naps."""
 
+STATE_HEADER_BYTES = 52
 WHOLE_TRIES = 200
 LIVES_MAX = 60
 CALLS_MAX = 400_000
@@ -66,6 +69,7 @@ class Outcome:
     output: bytes = b""
     cuts: int = 0  # places where audit records may have been lost
     destroyed: set[str] = field(default_factory=set)  # streams of which bytes went that the daemon may not have read
+    unplaced: bool = False  # they went while the daemon was down and had no place in them
     killed: bool = False
     jumped: bool = False
     failed: bool = False  # calls failed in a way that the contract has no promise for
@@ -140,6 +144,7 @@ class World:
         self.shorts = False
         self.reads = True
         self.idles = 0
+        self.corrupted = False  # the newest state
         self.restart_ms = 100
         self.broken: BrokenError | None = None
         self.stop_us = 0  # when a SIGTERM has to have ended the daemon
@@ -396,6 +401,17 @@ class World:
     def _destroy(self, stream: str) -> None:
         self.outcome.cuts += 1
         self.outcome.destroyed.add(stream)
+        if self.kernel.dead and stream == "audit" and not self._saved_place().get("file"):
+            self.outcome.unplaced = True
+
+    def _saved_place(self) -> dict[str, Any]:
+        """Where the last checkpoint says that the audit log was read to."""
+        path = f"{STATE_DIR}/state"
+        if self.corrupted or not self.kernel.exists(path):
+            return {}
+        payload = bytes(self.kernel.node(path).data[STATE_HEADER_BYTES:])
+        place: dict[str, Any] = msgspec.msgpack.decode(payload)["sources"].get("audit-directory", {})
+        return place if (place.get("file") or {}).get("head_bytes") else {}
 
     def _note_pipes(self) -> None:
         """What is in a pipe when the daemon goes is lost; so is what it had read of one and not written."""
@@ -534,6 +550,7 @@ class World:
         if self.kernel.dead and self.kernel.exists(path) and self.kernel.exists(f"{path}.1"):
             data = self.kernel.node(path).data
             data[int((len(data) - 1) * share)] ^= 0x41
+            self.corrupted = True
 
     def _heal(self) -> None:
         """From here on nothing fails: the daemon has to come to an end with all that it owes."""
