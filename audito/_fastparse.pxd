@@ -51,6 +51,7 @@ cdef enum RecordType:               # the numbers that the core itself acts on (
     TYPE_PROCTITLE = 1327
     TYPE_LOGIN = 1006
     TYPE_CRYPTO_KEY_USER = 2404
+    TYPE_NO_NAME = 0xFFFF           # what stands behind `type=` is the name of no type, and the line no record
     TYPE_SINGLE_FROM = 2100         # ANOM_LOGIN_FAILURES: from here on messages of programs
 
 cdef class EventSink:

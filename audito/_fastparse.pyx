@@ -7,8 +7,8 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from audito._gaps cimport Serials
 from audito._scan cimport (
-    SCAN_BAD_STAMP, SES_UNSET, Header, Span, digits, ends_text, load8, next_field, read_header,
-    span_int, span_is, span_of, span_starts, unquoted, without_tail,
+    SCAN_BAD_STAMP, SCAN_NOT_A_RECORD, SES_UNSET, Header, Span, digits, ends_text, is_type_name, load8, next_field,
+    read_header, span_int, span_is, span_of, span_starts, unquoted, without_tail,
 )
 from audito._sessions cimport (
     CACHE_LINE, EVENT_ENDS_SESSION, EVENT_LOGIN, EVENT_TRUNCATED, JOINED_BY_KERNEL, JOINED_BY_PID, JOINED_BY_VENDOR,
@@ -286,7 +286,8 @@ cdef class AuditStream:
         return 0
 
     cdef uint16_t type_number(self, Span name) noexcept nogil:
-        # Number of a record type by its name, by `UNKNOWN[n]` or by `n`; 0 when nothing tells it.
+        # Number of a record type by its name, by `UNKNOWN[n]` or by `n`; 0 when nothing tells it, TYPE_NO_NAME for what
+        # cannot be the name of one: a log that was cut goes on as `type=SYSCALtype=CRED_ACQ msg=…`.
         cdef uint32_t i = name_hash(name) & (TYPE_INDEX - 1)
         cdef const uint8_t *p
         cdef int64_t number
@@ -295,6 +296,8 @@ cdef class AuditStream:
                                                             <size_t>name.len) == 0:
                 return self.type_rows[i].number
             i = (i + 1) & (TYPE_INDEX - 1)
+        if not is_type_name(name):
+            return TYPE_NO_NAME
         self.types_unknown += 1
         p = name.ptr
         if span_starts(name, b"UNKNOWN[", 8) and name.ptr[name.len - 1] == c']':
@@ -416,6 +419,8 @@ cdef class AuditStream:
         while header.body < length and line[header.body] == c' ':
             header.body += 1
         type = self.type_number(header.name)
+        if type == TYPE_NO_NAME:
+            return self.reject_line(line, length, SCAN_NOT_A_RECORD)
         self.records += 1
         return self.append(self.stamp_flight, span_of(line, length), &header, type, self.flags_of(type))
 
@@ -492,9 +497,12 @@ cdef class AuditStream:
 
     cdef int take_record(self, Span line, Header *header) except -1:
         cdef uint16_t type = self.type_number(header.name)
-        cdef uint8_t flags = self.flags_of(type)
+        cdef uint8_t flags
         cdef int32_t flight
         cdef Done *done
+        if type == TYPE_NO_NAME:
+            return self.reject_line(line.ptr, line.len, SCAN_NOT_A_RECORD)
+        flags = self.flags_of(type)
         self.records += 1
         self.clock_ms = self.move_clock(header)
         self.top_ms = max(self.top_ms, header.ts_ms)

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
 cdef enum ScanError:
-    SCAN_NOT_A_RECORD = -1      # no `type=` at the start of the line
+    SCAN_NOT_A_RECORD = -1      # no `type=` and the name of a type at the start of the line
     SCAN_BAD_STAMP = -2         # no `audit(SECONDS.MILLIS:SEQUENCE)` where it belongs
 
 cdef enum:
@@ -174,6 +174,17 @@ cdef inline int read_header(Span line, Header *h) noexcept nogil:
         p += 1
     h.body = <uint32_t>(p - line.ptr)
     return 0
+
+
+cdef inline bint is_type_name(Span name) noexcept nogil:
+    # Whether a record type can be called so: capitals, digits and `_`, and the brackets of `UNKNOWN[1334]`.
+    cdef Py_ssize_t i
+    cdef uint8_t c
+    for i in range(name.len):
+        c = name.ptr[i]
+        if not (c'A' <= c <= c'Z' or c'0' <= c <= c'9' or c == c'_' or c == c'[' or c == c']'):
+            return False
+    return True
 
 
 cdef inline bint is_tail_mark(const uint8_t *p, const uint8_t *end) noexcept nogil:

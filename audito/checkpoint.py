@@ -44,6 +44,7 @@ class State(msgspec.Struct, kw_only=True):
     ``sources``: a source's name → its position() at the oldest input not yet resolved into ``output`` or
     ``pending``. ``core``: Core.dump(). ``output``: Sink.position(). ``pending``: events that were taken from the core
     and that the sink has not taken. ``saved_at_ms``: wall clock, for people only. ``booted_ms``: of the core's clock.
+    ``clean``: the process ended after it, of its own accord.
     """
 
     boot_id: str
@@ -53,6 +54,7 @@ class State(msgspec.Struct, kw_only=True):
     core: bytes
     output: dict[str, Any] = {}
     pending: bytes = b""
+    clean: bool = False
 
 
 def save(directory: str, state: State) -> int:

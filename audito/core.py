@@ -702,12 +702,14 @@ class Core:
         now_ms: int = 0,
         rebooted: bool = False,
         again: bool = True,
+        killed: bool = False,
     ) -> None:
         """Go on from a dump(), before any input; the bases are the offsets that the streams go on from.
 
         ``state`` b"" starts anew at these offsets. ``rebooted``: it is of another boot: of sessions nothing holds any
         more, and serials start again somewhere. ``again``: audit input that was not resolved comes again; else what was
-        read of it is told as missing. ``now_ms``: the wall clock. Errors: StateError for a state that cannot be read.
+        read of it is told as missing. ``killed``: more may have been read after the dump. ``now_ms``: the wall clock.
+        Errors: StateError for a state that cannot be read.
         """
         self._sshd_base = sshd_base
         if not state:
@@ -718,6 +720,10 @@ class Core:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StateError(f"the saved sessions cannot be read: {error}") from error
         self._load_serials(saved, audit_base, now_ms, rebooted, again)
+        # What came after the dump was no more told than what it held. Serials tell of it, where some are known.
+        unseen = killed and (rebooted or not saved.serials)
+        if not again and (saved.unwritten or unseen):
+            self._gaps.killed(saved.unwritten, now_ms)
         if rebooted:
             return
         nobodys = [row.ses for row in saved.sessions if row.state >= STATE_BOUND and row.slot not in saved.identities]
@@ -756,8 +762,6 @@ class Core:
         except ValueError as error:
             raise StateError(f"the saved serials cannot be used: {error}") from error
         self._gaps.kernel_lost = 0 if rebooted else saved.kernel_lost
-        if saved.unwritten and not again:
-            self._gaps.killed(saved.unwritten, now_ms)
 
     def counters(self) -> dict[str, int]:
         """Flat counts since the start; names that end in _now are gauges."""

@@ -157,7 +157,7 @@ class Daemon:
         state = self._open_state()
         self.output.open()
         if state is not None:
-            self.output.go_on(state.output, state.pending)
+            self.output.go_on(state.output, state.pending, clean=state.clean)
         self.audit.look()  # what it finds in the checkpoint decides where the sshd source begins
         for feed in self.feeds:
             feed.open()
@@ -191,7 +191,7 @@ class Daemon:
         had_spool = "end" in state.sources.get("audit-pipe", {})
         again = chosen.kind == "directory" or (self._is_kept(chosen) and had_spool)
         try:
-            self.core.load(state.core, 0, 0, now_ms=wall_ms(), rebooted=rebooted, again=again)
+            self.core.load(state.core, 0, 0, now_ms=wall_ms(), rebooted=rebooted, again=again, killed=not state.clean)
         except (AuditoError, msgspec.MsgspecError, ValueError) as exc:
             self._state_failed(StateError(f"sessions in the state cannot be used, starting anew: {exc}"))
             self.core = self._new_core()
@@ -470,15 +470,15 @@ class Daemon:
         read = (counters["audit_read_bytes"], counters["sshd_read_bytes"], counters["output_bytes"])
         return (*read, self.core.audit_resolved, self.core.sshd_resolved, self.output.pending_bytes)
 
-    def _save(self) -> bool:
-        """Output durable, then the state that says so; returns whether the state is on disk."""
+    def _save(self, *, clean: bool = False) -> bool:
+        """Output durable, then the state that says so; returns whether the state, ``clean`` or not, is on disk."""
         if self._lock_fd < 0 or not self.output.opened:
             return False
         began_ms = monotonic_ms()
         figures = self._figures()
         try:
             self.output.sync()
-            checkpoint.save(self.config.state.directory, self._state())
+            checkpoint.save(self.config.state.directory, self._state(clean))
         except (StateError, SinkError, OSError) as exc:
             self._state_failed(exc)
             return False
@@ -496,7 +496,7 @@ class Daemon:
             took_ms = monotonic_ms() - began_ms
             self._save_due_ms = monotonic_ms() + max(CHECKPOINT_MS, 20 * took_ms)
 
-    def _state(self) -> checkpoint.State:
+    def _state(self, clean: bool) -> checkpoint.State:
         resolved = {"audit": self.core.audit_resolved, "sshd": self.core.sshd_resolved}
         # A source that was not found this time keeps its place.
         sources = dict(self._positions)
@@ -509,6 +509,7 @@ class Daemon:
             core=self.core.dump(),
             output=self.output.position(),
             pending=self.output.pending(),
+            clean=clean,
         )
 
     def _state_failed(self, exc: Exception) -> None:
@@ -673,7 +674,7 @@ class Daemon:
             await asyncio.sleep(0.02)
         self.output.poll()  # what a reader that left had not read is kept, too
         left = self.output.pending_bytes
-        saved = self._save()
+        saved = self._save(clean=True)
         if left:
             fate = "kept in the state" if saved else "they are lost"
             log.warning("the output did not take %d bytes of events: %s", left, fate)

@@ -41,6 +41,7 @@ class Gaps:
         self._target = target
         self._counts = dict.fromkeys(events.GAP_REASONS, 0)
         self.kernel_lost = 0
+        self._input_gaps: tuple[int, set[tuple[str, str, str]]] = (0, set())  # those of the last millisecond
         self._complaint_due = False  # the kernel says why it lost something on the line after the count
 
     def counters(self) -> dict[str, int]:
@@ -119,15 +120,28 @@ class Gaps:
         self._tell(extra, time_ms, audit_id=login_id, component="sshd")
 
     def killed(self, count: int, time_ms: int) -> None:
-        """Events that were read from a pipe and not written yet when the process before this one was killed."""
-        self._tell(events.GapExtra(reason="killed", count=count), time_ms)
+        """Events that were read from a pipe and not written yet when the process before this one was killed.
+
+        ``count``: 0 for what nobody counted, and of which no serial tells.
+        """
+        self._tell(events.GapExtra(reason="killed", count=count or UNSET), time_ms)
 
     # -- the sources
 
     def input_gap(
         self, stream: Literal["audit", "sshd"], name: str, reason: str, time_ms: int, line_count: int | None = None
     ) -> None:
-        """Input went unread. ``reason``: the source's word for it; ``line_count``: how much, where that is known."""
+        """Input went unread. ``reason``: the source's word for it; ``line_count``: how much, where that is known.
+
+        What would be the same event to the letter is told once: a log that is cut twice between two looks.
+        """
+        if line_count is None:
+            if self._input_gaps[0] != time_ms:
+                self._input_gaps = time_ms, set()
+            told = self._input_gaps[1]
+            if (stream, name, reason) in told:
+                return
+            told.add((stream, name, reason))
         count = UNSET if line_count is None else line_count
         component = "auditd" if stream == "audit" else stream
         self._tell(events.GapExtra(reason=reason, count=count, detail=name), time_ms, component=component)

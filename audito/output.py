@@ -77,12 +77,15 @@ class Output:
         start = self._data.rfind(b"\n", 0, self._done) + 1
         return b"\n" * (start < self._done) + self._data[start:]
 
-    def go_on(self, position: dict[str, Any], pending: bytes) -> None:
+    def go_on(self, position: dict[str, Any], pending: bytes, *, clean: bool) -> None:
         """Go on from a checkpoint: what a process before this one wrote after it is not written again.
 
         ``position``: what position() gave; ``pending``: what it could not write; start() offers it first. Where the
-        output cannot be read back now, that is tried again before the first byte is written.
+        output cannot be read back now, that is tried again before the first byte is written. ``clean``: it was not
+        killed; else its last line may have no end, in an output that cannot be read back, and gets one.
         """
+        if not clean and "length" not in self.sink.position() and not pending.startswith(b"\n"):
+            pending = b"\n" + pending
         self._before = position
         self._unread = bool(position)
         self._data = pending

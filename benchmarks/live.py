@@ -126,15 +126,15 @@ def opened(seq: int, ses: int) -> bytes:
     return parts()[0].login(stamp(seq), actor, workload.SSHD, 1200).encode()
 
 
-def executed(seq: int, ses: int, commands: list[workload.Command]) -> bytes:
+def executed(seq: int, ses: int, commands: workload.Commands) -> bytes:
     """A program run in a session."""
     who = workload.Actor(20_000 + ses, 1001, "core", 1001, "core", ses, "/home/core")
     return parts()[0].executed(stamp(seq), who, commands[seq % len(commands)], 30_000 + seq % 100_000).encode()
 
 
-def user_commands() -> list[workload.Command]:
+def user_commands() -> workload.Commands:
     """What people run."""
-    return workload.commands(workload.PROGRAMS, random.Random(1), 20)
+    return workload.Commands(workload.PROGRAMS, random.Random(1), 20)
 
 
 # ------------------------------------------------------------------------------------------ latency

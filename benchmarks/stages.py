@@ -88,9 +88,9 @@ def stamp(seq: int) -> str:
 
 
 @cache
-def parts() -> tuple[workload.Writer, list[workload.Command], workload.Actor]:
+def parts() -> tuple[workload.Writer, workload.Commands, workload.Actor]:
     """A writer of ENRICHED records, commands, and the actor that has no session."""
-    return workload.Writer(True), workload.commands(workload.SERVICES, random.Random(SEED), 20), workload.NO_SESSION
+    return workload.Writer(True), workload.Commands(workload.SERVICES, random.Random(SEED), 20), workload.NO_SESSION
 
 
 # ------------------------------------------------------------------------------------------ stages of the audit stream

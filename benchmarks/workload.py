@@ -15,11 +15,13 @@ import argparse
 import heapq
 import json
 import random
+import struct
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -90,9 +92,12 @@ class Truth:
 # ------------------------------------------------------------------------------------------ commands
 
 
+PLAIN = bytes(byte for byte in range(0x21, 0x7F) if byte != 0x22)
+
+
 def quoted(text: bytes) -> str:
     """Text as the kernel writes it: in quotes, or in upper-case hex where it holds a quote, a blank or is not ASCII."""
-    if any(byte < 0x21 or byte > 0x7E or byte == 0x22 for byte in text):
+    if text.translate(None, PLAIN):
         return text.hex().upper()
     return f'"{text.decode()}"'
 
@@ -145,13 +150,37 @@ SERVICES = (
 )
 
 
-def commands(programs: tuple[tuple[str, ...], ...], rng: random.Random, variants: int) -> list[Command]:
-    """Each program with ``variants`` different numbers in its arguments."""
-    return [
-        Command(exe, *(arg.format(n=rng.randrange(1, 10_000)) for arg in args))
-        for exe, *args in programs
-        for _ in range(variants)
-    ]
+class Commands:
+    """Each program with ``variants`` different numbers in its arguments; one is made when it is first asked for."""
+
+    def __init__(self, programs: tuple[tuple[str, ...], ...], rng: random.Random, variants: int) -> None:
+        self._programs, self._variants = programs, variants
+        # A number for each argument, also where it has no place for one. ``_first``: of each program's first variant.
+        self._first = [0, *accumulate((len(program) - 1) * variants for program in programs)]
+        self._numbers = numbers_below_10_000(rng, self._first.pop())
+        self._made: list[Command | None] = [None] * (len(programs) * variants)
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __getitem__(self, index: int) -> Command:
+        command = self._made[index]
+        if command is None:
+            program, variant = divmod(index, self._variants)
+            exe, *args = self._programs[program]
+            first = self._first[program] + variant * len(args)
+            filled = (arg.format(n=self._numbers[first + i]) for i, arg in enumerate(args))
+            command = self._made[index] = Command(exe, *filled)
+        return command
+
+
+def numbers_below_10_000(rng: random.Random, count: int) -> list[int]:
+    """As ``count`` times randrange(1, 10_000) draws them: the upper 14 bits of a word, if that is few enough."""
+    numbers: list[int] = []
+    while left := count - len(numbers):
+        words = struct.unpack(f"<{left}I", rng.getrandbits(32 * left).to_bytes(4 * left, "little"))
+        numbers += [(word >> 18) + 1 for word in words if word >> 18 < 9_999]
+    return numbers
 
 
 # ------------------------------------------------------------------------------------------ records
@@ -288,8 +317,8 @@ class Workload:
         self.settings = settings
         self.rng = random.Random(settings.seed)
         self.writer = Writer(settings.enriched)
-        self.commands = commands(PROGRAMS, self.rng, 20)
-        self.services = commands(SERVICES, self.rng, 20)
+        self.commands = Commands(PROGRAMS, self.rng, 20)
+        self.services = Commands(SERVICES, self.rng, 20)
         self.truth = Truth(asdict(settings))
         self.clock_us = settings.start_ms * 1000
         self.step_us = max(1_000_000 // settings.events_per_second, 1)

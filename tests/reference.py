@@ -52,7 +52,7 @@ class Record:
 
 HEADER = re.compile(
     r"(?:node=(?P<node>[^ ]*) )?"
-    r"type=(?P<name>[^ ]{1,40}) "
+    r"type=(?P<name>[A-Z0-9_\[\]]{1,40}) "
     r"(?:msg=)?audit\((?P<s>[0-9]{1,12})\.(?P<ms>[0-9]{1,3}):(?P<seq>[0-9]{1,10})\):[ ]*(?P<body>.*)",
     re.DOTALL,
 )

@@ -523,6 +523,41 @@ def test_a_line_shorter_than_the_search_for_its_type_is_not_read_past_its_end() 
     assert core.counters()["reject_not_a_record"] == 1
 
 
+def test_f05_what_a_cut_log_goes_on_with_is_no_record_of_a_type_that_there_is_not() -> None:
+    """The half of a line that a cut left, and the line that was written next: rejected, and its serial is a hole."""
+    rejected: list[bytes] = []
+    core = core_of(reject=lambda line, reason: rejected.append(line))
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    glued = b"type=SYSCAL" + log.message("CRED_ACQ", ses=7, pid=4000)
+    core.feed_audit(glued + log.message("USER_START", ses=7, pid=4000))
+    log.ms += 10_000
+    core.feed_audit(log.message("USER_END", ses=7, pid=4000))
+    core.flush()
+    events = taken(core)
+    assert rejected == [glued.rstrip()]
+    assert core.counters()["reject_not_a_record"] == 1
+    assert "acquired" not in str(acts(events))
+    holes = [e["metadata"]["extra"] for e in events if e["type"] == "AuditGap"]
+    assert [(hole["reason"], hole["from"], hole["to"]) for hole in holes] == [
+        ("sequence", log.sequence - 2, log.sequence - 2)
+    ]
+
+
+@pytest.mark.parametrize("name", ["syscall", "SYS=CALL", "A-B", "\xc4"])
+def test_what_no_type_is_called_is_no_record(name: str) -> None:
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    line = b"type=%s msg=" % name.encode("latin-1")
+    core.feed_audit(line + log.stamp() + b": ses=7\n")
+    own = log.event(log.syscall(1, ses=7, pid=5000, comm="x", exe="/x"))
+    core.feed_audit(own + line + own.split(b" ")[1].removeprefix(b"msg=") + b" ses=7\n")  # of the event in hand
+    assert core.counters()["reject_not_a_record"] == 2
+
+
 def test_a_login_told_twice_with_the_table_of_flights_full() -> None:
     """The second LOGIN forces the first one out, whose program is cron: its session goes, once."""
     core = core_of(session_count_max=8)

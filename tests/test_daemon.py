@@ -664,6 +664,30 @@ def test_f13_what_a_reader_that_left_had_not_read_survives_a_restart(
     assert run.stop() == 0
 
 
+def test_f01_a_line_that_a_kill_broke_off_in_a_pipe_is_ended_by_the_next_process(
+    start: Start, files: list[str], home: Path
+) -> None:
+    """The reader stays: it has the start of a line, and would have the next event behind it."""
+    fd = stalled_reader(home)
+    run = start(*files)
+    run.write("sshd", login_line(100))
+    append(home / "log.d/audit.log", opened(7, 100, 1) + commands(7, 2, 1000))
+    wait_for(lambda: run.states()["output"] == "not-ready", "the pipe is full")
+    run.kill()
+    start_of_it = read_all(fd)
+    assert not start_of_it.endswith(b"\n")
+    run = start(*files, ready=False)
+    run.write("sshd", login_line(100))  # a pipe gives nothing twice
+    data = start_of_it + read_all(fd, 1.5)
+    os.close(fd)
+    torn = [line for line in data.splitlines() if line and not line.endswith(b"}")]
+    assert torn == start_of_it.splitlines()[-1:]
+    whole = [line for line in data.splitlines(keepends=True) if line.strip() and line.rstrip() not in torn]
+    assert any(line.startswith(torn[0]) for line in whole)
+    assert sorted(set(sequences(events_of(b"".join(whole))))) == list(range(2, 1002))
+    assert run.stop() == 0
+
+
 def test_back_pressure_keeps_memory_flat_and_loses_nothing(start: Start, files: list[str], home: Path) -> None:
     """10 MB of events for a reader that does not read yet: the log directory is the buffer."""
     fd = stalled_reader(home)

@@ -797,6 +797,30 @@ def test_a_live_session_that_is_pushed_out_is_told() -> None:
     assert event["metadata"]["extra"] == {"reason": "session_evicted", "detail": "sessions: 1"}
 
 
+def test_what_a_pipe_gave_before_the_first_serial_was_saved_is_told() -> None:
+    """After the kill no serial shows that there were events between the checkpoint and it."""
+    state = new_core().dump()
+    for killed, rebooted, told in ((True, False, 1), (False, False, 0), (True, True, 1)):
+        again = new_core()
+        again.load(state, 0, 0, now_ms=BASE_MS, again=False, killed=killed, rebooted=rebooted)
+        assert [event["metadata"]["extra"] for event in gaps(again)] == [{"reason": "killed"}] * told
+    seen = new_core()
+    seen.feed_audit(Log().execve(b"id", ses=7))
+    again = new_core()
+    again.load(seen.dump(), 0, 0, now_ms=BASE_MS, again=False, killed=True)
+    assert gaps(again) == [], "the serials will tell"
+
+
+def test_two_cuts_of_one_millisecond_are_one_gap() -> None:
+    core = new_core()
+    for reason in ("file_truncated", "file_truncated", "file_gone", "file_truncated"):
+        core.input_gap("audit", "audit-directory", reason, BASE_MS)
+    assert [event["metadata"]["extra"]["reason"] for event in gaps(core)] == ["file_truncated", "file_gone"]
+    core.input_gap("sshd", "sshd-syslog", "file_truncated", BASE_MS)
+    core.input_gap("audit", "audit-directory", "file_truncated", BASE_MS + 1)
+    assert len(gaps(core)) == 2
+
+
 def test_what_a_pipe_gave_and_was_not_written_when_we_were_killed_is_told() -> None:
     core = new_core()
     log = Log()

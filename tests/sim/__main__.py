@@ -13,7 +13,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.sim.run import Result, run_seed, shrink, try_out
+from tests.sim.run import Result, prepare, run_seed, shrink, try_out
 from tests.sim.scenario import make
 
 
@@ -52,7 +52,7 @@ def many(seeds: range, jobs: int) -> int:
     began = time.monotonic()
     failed: list[Result] = []
     lives = calls = events = 0
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=prepare) as pool:
         for result in pool.map(run_seed, seeds, chunksize=20):
             lives, calls, events = lives + result.lives, calls + result.calls, events + result.events
             if result.rule:

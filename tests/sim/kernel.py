@@ -109,15 +109,18 @@ class Fault:
 
 
 class Kernel:
-    """Directories, descriptors of the process, clocks, faults. ``around``: lets the world go on, at each call."""
+    """Directories, descriptors of the process, clocks, faults.
+
+    ``around``: lets the world go on, at each call from ``wake_us`` on.
+    """
 
     def __init__(self, start_ms: int) -> None:
         self.now_us = 1_000_000_000
         self.wall_us = start_ms * 1000 - self.now_us  # what the wall clock is ahead of the monotonic one
         self.calls = 0
-        self.digest = 0
         self.log: list[str] | None = None
         self.around: Callable[[], None] = lambda: None
+        self.wake_us = 0
         self.short: Callable[[int], int] = lambda size: size
         self.room: dict[str, int] = {}
         self.faults: list[Fault] = []
@@ -129,6 +132,7 @@ class Kernel:
         self.signals: list[int] = []
         self.timers: list[tuple[int, Callable[..., object], tuple[object, ...]]] = []
         self.inotifies: list[Inotify] = []
+        self._notes: list[str] = []
         self._ino = 100
         self._free_inos: list[int] = []
         self._dirs = {"/": self.new_node(stat.S_IFDIR | 0o755)}
@@ -228,9 +232,14 @@ class Kernel:
         for inotify in self.inotifies:
             inotify.note(node)
 
+    @property
+    def digest(self) -> int:
+        """Of all that was noted."""
+        return zlib.crc32("".join(self._notes).encode())
+
     def note(self, text: str) -> None:
         """One line of the trace."""
-        self.digest = zlib.crc32(text.encode(), self.digest)
+        self._notes.append(text)
         if self.log is not None:
             self.log.append(f"{self.now_us / 1e6 - 1000:10.6f} {text}")
 
@@ -260,10 +269,12 @@ class Kernel:
         self.calls += 1
         self.now_us += CALL_US
         self.note(f"{call} {path}")
-        self.around()
+        if self.now_us >= self.wake_us:
+            self.around()
         if self.kill_due and call != "write":
             self.die()
-        self.deliver()
+        if self.signals or self.timers:
+            self.deliver()
         if self.faults:
             self._strike(call, path)
 

@@ -27,21 +27,24 @@ from tests.sim.journal import Journal
 from tests.sim.kernel import Epoll, Exited, Inotify, Kernel, Killed, Opened, Poll, Scan, Status, failure, names_in
 
 PACKAGE = Path(__file__).parent.parent.parent / "audito"
-CONSTANTS = ("O_", "F_", "path", "stat_result", "DirEntry", "fsencode", "fspath", "strerror")
+CONSTANTS = {
+    name: getattr(real_os, name)
+    for name in dir(real_os)
+    if name.startswith(("O_", "F_", "stat_result", "DirEntry", "fsencode", "fspath", "strerror"))
+}
 
 
 class Os:
     """The module os of the process."""
 
     def __init__(self, kernel: Kernel) -> None:
+        vars(self).update(CONSTANTS)
         self._kernel = kernel
         self.path = SimpleNamespace(
             abspath=real_os.path.abspath, join=real_os.path.join, dirname=real_os.path.dirname, isdir=self._is_dir
         )
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith(CONSTANTS):
-            return getattr(real_os, name)
         raise AttributeError(f"the simulated kernel has no os.{name}")
 
     def _is_dir(self, path: object) -> bool:
@@ -334,12 +337,16 @@ class File:
 
 
 class Loop(asyncio.BaseEventLoop):
-    """asyncio's loop on the simulated clock and descriptors. ``idle``: lets the world go on until a time at most."""
+    """asyncio's loop on the simulated clock and descriptors. ``idle``: lets the world go on until a time at most.
 
-    def __init__(self, kernel: Kernel, idle: Callable[[int], None]) -> None:
+    ``nap_us``: for how long the process gets no CPU when it has nothing to do, whatever timer is due.
+    """
+
+    def __init__(self, kernel: Kernel, idle: Callable[[int], None], nap_us: Callable[[], int]) -> None:
         super().__init__()
         self._kernel = kernel
         self._idle = idle
+        self._nap_us = nap_us
         self._readers: dict[int, asyncio.Handle] = {}
         self._selector = self
         self._clock_resolution = 1e-6
@@ -358,10 +365,12 @@ class Loop(asyncio.BaseEventLoop):
         kernel = self._kernel
         if kernel.dead:
             raise Killed
-        end_us = kernel.now_us + (60_000_000 if timeout_s is None else int(timeout_s * 1e6) + 1)
+        timeout_us = 60_000_000 if timeout_s is None else int(timeout_s * 1e6) + 1
+        end_us = kernel.now_us + (max(timeout_us, self._nap_us()) if timeout_us > 1 else timeout_us)
         kernel.now_us += 1
         while True:
-            kernel.around()
+            if kernel.now_us >= kernel.wake_us:
+                kernel.around()
             if kernel.kill_due:
                 kernel.die()
             before = len(self._ready)

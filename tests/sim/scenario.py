@@ -29,7 +29,8 @@ class Step:
 class Scenario:
     """All that a run depends on; times are ms from its start.
 
-    ``sessions`` to ``delay_ms``: of the workload. ``torn``: share of the writes that come in two parts.
+    ``sessions`` to ``delay_ms``: of the workload. ``torn``: share of the writes that come in two parts. ``naps``: the
+    daemon is late for its timers where it has nothing to do.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class Scenario:
     join_window_ms: int
     logs_kept: int
     torn: float
+    naps: bool
     steps: tuple[Step, ...] = field(default=())
 
     def without(self, steps: set[int]) -> Scenario:
@@ -77,6 +79,7 @@ def make(seed: int) -> Scenario:
         join_window_ms=rng.choice((8_000, 15_000)),
         logs_kept=rng.choice((2, 5, 12)),
         torn=rng.choice((0.0, 0.3)),
+        naps=seed % 4 != 0,
     )
     # sshd's line and its session may be as far from each other as all is long.
     made = replace(made, join_window_ms=max(made.join_window_ms, made.lasts_ms))

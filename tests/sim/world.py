@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import heapq
 import logging
 import random
@@ -12,6 +13,8 @@ from collections.abc import Coroutine, Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from audito import daemon
 from audito.config import Config, Events, Host, Inputs, Output, State
@@ -38,6 +41,10 @@ LATEST_MS = 1_500
 BEGIN_US = 1_000_000
 """Before the first input: the daemon is there by then, so that nothing is older than its first start."""
 
+NAP_US = 3_000_000
+"""How long the process sleeps at a time, where it naps."""
+
+STATE_HEADER_BYTES = 52
 WHOLE_TRIES = 200
 LIVES_MAX = 60
 CALLS_MAX = 400_000
@@ -62,6 +69,7 @@ class Outcome:
     output: bytes = b""
     cuts: int = 0  # places where audit records may have been lost
     destroyed: set[str] = field(default_factory=set)  # streams of which bytes went that the daemon may not have read
+    unplaced: bool = False  # they went while the daemon was down and had no place in them
     killed: bool = False
     jumped: bool = False
     failed: bool = False  # calls failed in a way that the contract has no promise for
@@ -136,13 +144,14 @@ class World:
         self.shorts = False
         self.reads = True
         self.idles = 0
+        self.corrupted = False  # the newest state
         self.restart_ms = 100
         self.broken: BrokenError | None = None
         self.stop_us = 0  # when a SIGTERM has to have ended the daemon
         self.kernel.around = self.around
         last_ms = max([part[0] // 1000 for part in inputs] + [step.at_ms for step in self.steps], default=0)
         self.heal_us = self.zero_us + (last_ms + LATEST_MS + 10) * 1000
-        self.settle_us = (scenario.join_window_ms + 12_000) * 1000
+        self.settle_us = (scenario.join_window_ms + 12_000) * 1000 + 3 * NAP_US * scenario.naps
         self.end_us = self.heal_us + self.settle_us
         self.next_us = 0
         self._inside = False
@@ -209,13 +218,14 @@ class World:
         try:
             return self._lived()
         finally:
+            gc.collect()  # the daemon's parts know each other: what is free now needs no new memory in the next life
             if self.broken is not None:
                 raise self.broken
 
     def _lived(self) -> bool:
         self.kernel.begin()
         self.outcome.lives += 1
-        self.stop_us = self.next_us = 0
+        self.stop_us = self.next_us = self.kernel.wake_us = 0
         self.end_us = max(self.end_us, self.kernel.now_us + self.settle_us)
         self.kernel.note("start")
         try:
@@ -243,13 +253,17 @@ class World:
 
     def loop_run(self, main: Coroutine[Any, Any, int]) -> int:
         """As uvloop.run."""
-        loop = Loop(self.kernel, self.idle)
+        loop = Loop(self.kernel, self.idle, self.nap_us)
         try:
             return loop.run_until_complete(main)
         finally:
             for task in asyncio.all_tasks(loop):
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
             loop.close()
+
+    def nap_us(self) -> int:
+        """When all is written and nothing fails any more, most ticks have nothing to find: few are enough."""
+        return 0 if self.heal_us or self.stop_us or self.inputs or not self.scenario.naps else NAP_US
 
     def _wait(self, until_us: int) -> None:
         """Time passes without the daemon."""
@@ -280,11 +294,10 @@ class World:
 
     def around(self) -> None:
         """What else happens on the host, up to now."""
-        kernel = self.kernel
         if self.out_pipe is not None and self.reads and self.out_pipe.data:
             self.taken += self.out_pipe.data
             self.out_pipe.data.clear()
-        if (kernel.now_us < self.next_us and not self.armed and not self.works) or self._inside:
+        if (self.kernel.now_us < self.next_us and not self.armed and not self.works) or self._inside:
             return
         self._inside = True
         try:
@@ -340,6 +353,8 @@ class World:
         if self.end_us <= self.kernel.now_us:
             times = [1 << 62] if self.stop_us else [0]
         self.next_us = min(times)
+        # A step waits for calls, a rotation goes on at each, and a reader takes what there is.
+        self.kernel.wake_us = 0 if self.armed or self.works or self.out_pipe is not None else self.next_us
 
     # -- writers
 
@@ -386,6 +401,17 @@ class World:
     def _destroy(self, stream: str) -> None:
         self.outcome.cuts += 1
         self.outcome.destroyed.add(stream)
+        if self.kernel.dead and stream == "audit" and not self._saved_place().get("file"):
+            self.outcome.unplaced = True
+
+    def _saved_place(self) -> dict[str, Any]:
+        """Where the last checkpoint says that the audit log was read to."""
+        path = f"{STATE_DIR}/state"
+        if self.corrupted or not self.kernel.exists(path):
+            return {}
+        payload = bytes(self.kernel.node(path).data[STATE_HEADER_BYTES:])
+        place: dict[str, Any] = msgspec.msgpack.decode(payload)["sources"].get("audit-directory", {})
+        return place if (place.get("file") or {}).get("head_bytes") else {}
 
     def _note_pipes(self) -> None:
         """What is in a pipe when the daemon goes is lost; so is what it had read of one and not written."""
@@ -524,6 +550,7 @@ class World:
         if self.kernel.dead and self.kernel.exists(path) and self.kernel.exists(f"{path}.1"):
             data = self.kernel.node(path).data
             data[int((len(data) - 1) * share)] ^= 0x41
+            self.corrupted = True
 
     def _heal(self) -> None:
         """From here on nothing fails: the daemon has to come to an end with all that it owes."""
