@@ -105,7 +105,8 @@ cdef class Processes:
         process.ppid = ppid
         process.slot = slot
         process.generation = generation
-        self.rows_end = max(self.rows_end, <int>(process - self.rows) + 1)
+        if process - self.rows >= self.rows_end:
+            self.rows_end = <int>(process - self.rows) + 1
 
     cdef int execute(self, Process *process, str exe, uint64_t time_ms) except -1:
         # It runs this program now. A container's runtime enters the container and then executes its program, so this
