@@ -109,9 +109,9 @@ def main() -> None:
 
     if tick_ms := int(sys.argv[1]):
         daemon.TICK_MS = daemon.CHECKPOINT_MS = tick_ms
-    os.nice(5)  # who waits for something to happen in a daemon, to kill it then, goes first
-    # What was read ahead would be the child's, too.
+        os.nice(5)  # who waits for something to happen in a daemon, to kill it then, goes first
     running: set[int] = set()
+    # What was read ahead would be the child's, too.
     with open(0, "rb", buffering=0, closefd=False) as requests:
         while line := requests.readline():
             request = json.loads(line)
