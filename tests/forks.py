@@ -63,7 +63,7 @@ class Forkserver:
         )
 
     def close(self) -> None:
-        """End the server; its daemons go on."""
+        """End the server, and what it started."""
         self._process.communicate(timeout=10)
 
     def start(self, words: Sequence[str], environ: Mapping[str, str], log: Path) -> Forked:
@@ -104,21 +104,27 @@ def become(words: list[str], environ: dict[str, str], log: str) -> None:
 
 
 def main() -> None:
-    """Serve requests, one a line, until there are no more."""
+    """Serve requests, one a line, until there are no more; what still runs then was left by a test that failed."""
     from audito import daemon, service  # noqa: F401  # as cli imports them when it runs
 
     if tick_ms := int(sys.argv[1]):
         daemon.TICK_MS = daemon.CHECKPOINT_MS = tick_ms
-    os.nice(5)  # who waits for something to happen in a daemon, to kill it then, goes first
+        os.nice(5)  # who waits for something to happen in a daemon, to kill it then, goes first
+    running: set[int] = set()
     # What was read ahead would be the child's, too.
     with open(0, "rb", buffering=0, closefd=False) as requests:
         while line := requests.readline():
             request = json.loads(line)
             if "wait" in request:
                 answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+                running.remove(request["wait"])
             elif (answer := os.fork()) == 0:
                 become(**request)
+            else:
+                running.add(answer)
             os.write(1, b"%d\n" % answer)
+    for pid in running:
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -499,6 +499,58 @@ def test_u06_sigterm_with_a_stalled_reader_exits_in_time(start: Start, pipes: li
     os.close(fd)
 
 
+@contextlib.contextmanager
+def flooded(pipe: Path) -> Iterator[None]:
+    """Somebody who writes records as fast as they are read."""
+    over = threading.Event()
+    text = commands(8, 2, 100).encode()
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), pipe.open("wb", 0) as file:
+            while not over.is_set():
+                file.write(text)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        yield
+    finally:
+        over.set()
+        os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))  # whoever waits for a reader goes on
+        writer.join()
+
+
+@needs_root
+def test_u06_every_state_ends_in_time(home: Path, disk: Path) -> None:
+    """All that can keep a daemon from its end, at once: a stop has 5 s and gives 0."""
+    os.mkfifo(home / "nobody")
+    append(home / "log.d/audit.log", opened(7, 100, 1) + commands(7, 2, 5000))
+    append(home / "secure", "")
+    log = ["--sshd-log-path", f"{home}/secure", "-audit-dir-path", f"{home}/log.d"]
+    states = {
+        "a pipe without a reader": [*log, "--output", f"{home}/nobody", "--join-window", "1s"],
+        "a full disk": [*log, "--output", f"{disk}/out", "--join-window", "1s"],
+        "no input": ["-audit-dir-path", f"{home}/nowhere", "--output", f"{home}/out-2"],
+        "waiting for a login line": [*log, "--output", f"{home}/out-3", "--join-window", "1h"],
+        "a flood": [*log[:2], "-auditd-pipe-path", f"{home}/audit", "--output", f"{home}/out-4"],
+    }
+    runs: list[Running] = []
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(flooded(home / "audit"))
+        for number, flags in enumerate(states.values()):
+            (home / str(number)).mkdir()
+            runs.append(Running(home / str(number), flags))
+            stack.callback(runs[-1].kill)
+        wait_for(lambda: [run.states()["output"] for run in runs[:2]] == ["not-ready"] * 2, "back-pressure")
+        wait_for(lambda: runs[3].metric("audito_held_events") > 0, "what waits")
+        wait_for(lambda: runs[4].metric("audito_audit_read_bytes_total") > 1 << 20, "the flood")
+        for run in runs:
+            run.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 5
+        for state, run in zip(states, runs, strict=True):
+            assert run.process.wait(max(deadline - time.monotonic(), 0)) == 0, state
+
+
 def test_u06_without_a_state_it_exits_in_time_too(start: Start, pipes: list[str], home: Path) -> None:
     fd = stalled_reader(home)
     run = start(*pipes, "--state-dir", "/proc/nowhere")

@@ -36,8 +36,7 @@ class Daemon:
         """Return the events written so far; a line that is still being written is left out."""
         if not self.output.exists():
             return []
-        lines = self.output.read_bytes().split(b"\n")
-        return [json.loads(line) for line in lines[:-1]]
+        return lines_of(self.output.read_bytes())
 
     def wait_for(self, complete: Callable[[list[dict[str, Any]]], bool]) -> None:
         """Wait until the events are COMPLETE, or time is up: the tests then say what is missing."""
@@ -60,6 +59,11 @@ class Daemon:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def lines_of(data: bytes) -> list[dict[str, Any]]:
+    """The events of an output; a last line without its end is left out."""
+    return [json.loads(line) for line in data.split(b"\n")[:-1]]
 
 
 def start(directory: Path, *flags: str) -> Daemon:

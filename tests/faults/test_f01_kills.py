@@ -137,6 +137,7 @@ class Lives:
             "--state-dir": "state",
         }  # fmt: skip
         self._words = [word for flag, name in flags.items() for word in (flag, str(directory / name))]
+        self._words += ["--join-window", "2h"]  # the inputs may take longer than the times in them say
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith("AUDITO_")}
 
     def execute(self) -> subprocess.Popen[bytes]:

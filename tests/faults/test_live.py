@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import memory_mib
-from tests.faults.world import World, compile_shim
+from tests.faults.world import World, compile_shim, control_group
 from tests.test_daemon import events_of, small_disk, wait_for
 
 TORTURE = int(os.environ.get("AUDITO_TORTURE", "0"))
@@ -293,6 +294,55 @@ def test_f32_a_storm_of_signals(world: World, begin: Callable[..., subprocess.Po
             process.send_signal(signal.SIGTERM)
     assert process.wait(5) == 0
     world.check()
+
+
+@pytest.fixture(name="one_percent")
+def _one_percent() -> Iterator[Path]:
+    """A control group whose processes have a hundredth of a CPU: 1 ms, then 99 ms of waiting."""
+    for limit in control_group("cpu.max", "cpu/cpu.cfs_quota_us"):
+        if limit.name == "cpu.max":
+            limit.write_text("1000 100000")
+        else:
+            limit.with_name("cpu.cfs_period_us").write_text("100000")
+            limit.write_text("1000")
+        processes = limit.with_name("cgroup.procs")
+        yield processes
+        for pid in processes.read_text().split():
+            (limit.parent.parent / "cgroup.procs").write_text(pid)
+
+
+def test_f32_one_percent_of_a_cpu(
+    world: World, begin: Callable[..., subprocess.Popen[bytes]], one_percent: Path
+) -> None:
+    """It falls behind, and loses nothing: neither while it reads, nor by a kill, nor by a stop.
+
+    A stop is in time. In a backlog it is noticed after the chunk at hand, and 10 ms of work are a second here.
+    """
+    process = begin()
+    one_percent.write_text(str(process.pid))
+    for _ in range(3):
+        world.log_in()
+        time.sleep(0.2)
+    wait_for(lambda: world.data().count(b"\n") >= world.expected.total(), "it comes to an end", 60)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5) == 0
+    process = begin()
+    one_percent.write_text(str(process.pid))
+    world.log_in()
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    process = begin()
+    one_percent.write_text(str(process.pid))
+    for _ in range(200 * ROUNDS):
+        world.log_in()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(5 + 3) == 0
+    assert world.data().count(b"\n") < world.expected.total(), "it had more to do than it could"
+    waited = re.search(r"^nr_throttled (\d+)", one_percent.with_name("cpu.stat").read_text(), re.MULTILINE)
+    assert waited is not None
+    assert int(waited[1]) > 20
+    finish(world, world.start())
 
 
 def test_a_restart_has_its_first_event_within_a_second(

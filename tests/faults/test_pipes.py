@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks.measure import memory_mib
+from tests.faults.world import control_group
 from tests.test_daemon import (  # noqa: F401  # the fixtures
     Start,
     _files,
@@ -164,17 +165,7 @@ def test_f31_http_that_is_abused_delays_no_event(start: Start, pipes: list[str],
 
 @pytest.fixture(name="group")
 def _group() -> Iterator[Path]:
-    """A memory cgroup of our own."""
-    for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/memory")):
-        path = root / f"audito-test-{os.getpid()}"
-        with contextlib.suppress(OSError):
-            path.mkdir()
-            if (path / "memory.max").exists() or (path / "memory.limit_in_bytes").exists():
-                yield path
-                path.rmdir()
-                return
-            path.rmdir()
-    pytest.skip("no memory cgroup can be made here")
+    yield from control_group("memory.max", "memory/memory.limit_in_bytes")
 
 
 @needs_root
@@ -183,9 +174,8 @@ def test_f32_the_oom_killer_is_a_kill_like_any_other(start: Start, files: list[s
     run.write("sshd", login_line(100))
     append(home / "log.d/audit.log", opened(7, 100, 1) + commands(7, 2, 500))
     run.wait_sequences(list(range(2, 502)))
-    (group / "cgroup.procs").write_text(str(run.process.pid))
-    limit = group / ("memory.max" if (group / "memory.max").exists() else "memory.limit_in_bytes")
-    limit.write_text(str(1 << 20))
+    (group.parent / "cgroup.procs").write_text(str(run.process.pid))
+    group.write_text(str(1 << 20))
     append(home / "log.d/audit.log", commands(7, 502, 20_000))
     if run.process.poll() is None:
         with contextlib.suppress(subprocess.TimeoutExpired):

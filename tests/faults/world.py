@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,24 @@ def compile_shim(directory: Path) -> Path:
     source = Path(__file__).with_name("shim.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     return library
+
+
+def control_group(*files: str) -> Iterator[Path]:
+    """A control group of our own, removed afterwards; gives the first of these files that there is in it.
+
+    ``files``: of version 2, and with its controller of version 1. Skips the test where neither can be had.
+    """
+    for file in files:
+        controller, _, name = file.rpartition("/")
+        path = Path("/sys/fs/cgroup", controller, f"audito-test-{os.getpid()}")
+        with contextlib.suppress(OSError):
+            path.mkdir()
+            if (path / name).exists():
+                yield path / name
+                path.rmdir()
+                return
+            path.rmdir()
+    pytest.skip(f"no control group with {' or '.join(files)} can be made here")
 
 
 class World:
