@@ -190,7 +190,11 @@ def _read_state(state: bytes) -> CoreState:
     try:
         saved = msgspec.json.decode(state, type=CoreState)
         state.decode()  # a Raw is written out as it is
-        logins = (*saved.pending, *saved.ends.ended, *saved.ends.unopened.values())
+        logins: list[PendingLogin | Ended | Unopened] = [
+            *saved.pending,
+            *saved.ends.ended,
+            *saved.ends.unopened.values(),
+        ]
         for source, subjects in (*saved.identities.values(), *((login.source, login.subjects) for login in logins)):
             if max(len(source), len(subjects)) > IDENTITY_TEXT_MAX:
                 raise StateError(f"the saved sessions cannot be read: an identity of over {IDENTITY_TEXT_MAX} bytes")

@@ -379,6 +379,15 @@ def test_a_state_of_more_sessions_than_the_table_holds_names_each_by_its_own_log
     assert {(a[0], a[1]) for a in acts(taken(again))} == {("5", "who5"), ("6", "who6")}
 
 
+def test_an_argument_whose_first_part_is_empty_as_the_first_text_of_all():
+    """There is no scratch memory yet, and none is asked for: NULL was taken for an exception. SIGSEGV."""
+    in_a_process("""
+stamp = b"msg=audit(1700000000.000:7): "
+(event,) = map(json.loads, decode([b"type=EXECVE " + stamp + b'argc=2 a0="id" a1[0]= a1[1]=\\n']))
+assert event["process"]["args"] == ["id", ""], event
+""")
+
+
 def test_a_bound_session_without_an_identity_in_the_state():
     in_a_process("""
 core = core_of(); log = Log()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import gc
 import sys
 from pathlib import Path
 
@@ -10,14 +10,18 @@ import atheris
 
 with atheris.instrument_imports(include=["audito"], exclude=["audito.tables"]):
     import audito
-    from tests.fuzz import targets, words
+    from tests.fuzz import mutate, targets, words
 
 
 def main() -> None:
     assert "build/fuzz" in (audito.__file__ or ""), "not the modules that were built for the fuzzer"
     name, dictionary = sys.argv.pop(1), Path(sys.argv.pop(1))
     dictionary.write_text(words.dictionary(name))
-    atheris.Setup([*sys.argv, f"-dict={dictionary}"], targets.TARGETS[name])
+    more = {}
+    if mutator := mutate.MUTATORS.get(name):
+        more["custom_mutator"] = lambda data, size, seed: mutator(data, size, seed, atheris.Mutate)
+    atheris.Setup([*sys.argv, f"-dict={dictionary}"], targets.TARGETS[name], **more)
+    gc.freeze()  # what is there now stays, and is looked at no more
     atheris.Fuzz()
 
 
