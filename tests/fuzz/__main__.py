@@ -20,7 +20,8 @@ def main() -> None:
     more = {}
     if mutator := mutate.MUTATORS.get(name):
         more["custom_mutator"] = lambda data, size, seed: mutator(data, size, seed, atheris.Mutate)
-    atheris.Setup([*sys.argv, f"-dict={dictionary}"], targets.TARGETS[name], **more)
+    command = f"{sys.executable} -P -m tests.fuzz {name} {dictionary}"  # -merge=1 runs it again, by the shell
+    atheris.Setup([command, *sys.argv[1:], f"-dict={dictionary}"], targets.TARGETS[name], **more)
     gc.freeze()  # what is there now stays, and is looked at no more
     atheris.Fuzz()
 
