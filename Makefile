@@ -78,6 +78,10 @@ TARGET ?= records
 fuzz: build/fuzz/.built ## libFuzzer on TARGET (records, logins, state, sessions, settings) for FUZZ_SECONDS; needs clang
 	@PYTHON=$(PY) tools/fuzz $(TARGET) $(FUZZ_SECONDS) $(FUZZ_ARGS)
 
+.PHONY: fuzz-keep
+fuzz-keep: build/fuzz/.built ## what make fuzz made for TARGET into tests/corpus/fuzz: as few inputs as reach the same code
+	@PYTHON=$(PY) tools/fuzz $(TARGET) keep
+
 build/fuzz/.built: $(BUILT) setup.py pyproject.toml $(wildcard audito/*.pyx audito/*.pxd)
 	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"], sep="\n")' \
 		| $(PY) -m pip install --quiet --disable-pip-version-check --requirement /dev/stdin

@@ -96,6 +96,14 @@ cdef struct TypeRow:                # a record type's name and number; len 0: a 
     uint16_t number
 
 
+cdef class Types:
+    # The record types, by name and by number. Never changed: streams share it.
+    cdef TypeRow rows[TYPE_INDEX]
+    cdef uint8_t flags[TYPES_MAX]
+
+    cdef int add(self, bytes name, int number, int flags) except -1
+
+
 cdef class AuditStream:
     # Framer, header reader and reassembly of one audit stream; decides in C whether an event is ours.
     # Configuration
@@ -109,8 +117,7 @@ cdef class AuditStream:
     cdef object told                        # callable(pid: int, ts_ms: int, line: bytes): who logs in, by sshd to the kernel
     cdef object crowded                     # callable(slot: int): give this waiting session up, the table is full
     cdef object gaps                        # Watcher or None: see _gaps.pyi
-    cdef TypeRow type_rows[TYPE_INDEX]
-    cdef uint8_t type_flags[TYPES_MAX]
+    cdef Types types
     # State
     cdef bytearray carry_buffer             # a line that is not whole yet
     cdef uint32_t carried
@@ -146,7 +153,6 @@ cdef class AuditStream:
     cdef readonly uint64_t reject_not_a_record, reject_bad_stamp, reject_too_long
     cdef readonly uint64_t types_unknown
 
-    cdef int type_add(self, bytes name, int number, int flags) except -1
     cdef uint16_t type_number(self, Span name) noexcept nogil
     cdef uint8_t flags_of(self, uint16_t type) noexcept nogil
     cdef const uint8_t *finish_carried(self, const uint8_t *p, const uint8_t *end) except NULL

@@ -22,10 +22,16 @@ class EventSink:
     """What whole events are given to; compiled subclasses only (``_normalise``)."""
 
 @final
+class Types:
+    """The record types; streams share it. ``rows``: (name, number, TypeFlag bits)."""
+
+    def __init__(self, rows: Iterable[tuple[str, int, int]]) -> None: ...
+
+@final
 class AuditStream:
     """Framer, header reader and reassembly of one audit stream; decides in C whether an event is ours.
 
-    ``types``: (name, number, TypeFlag bits). ``keep_all``: every event goes to the sink, no session needed. The others
+    ``keep_all``: every event goes to the sink, no session needed. The others
     are called with a session's slot, times are record times in ms:
 
     - ``reject(line, reason)``: a line is no record.
@@ -81,7 +87,7 @@ class AuditStream:
         self,
         sessions: Sessions,
         sink: EventSink,
-        types: Iterable[tuple[str, int, int]],
+        types: Types,
         *,
         keep_all: bool = False,
         reject: Callable[[bytes, str], None] | None = None,

@@ -228,16 +228,40 @@ cdef class EventSink:
         raise NotImplementedError("take_event")
 
 
+# ------------------------------------------------------------------------------------------ record types
+
+cdef class Types:
+
+    def __cinit__(self, rows):
+        for name, number, flags in rows:
+            self.add(name.encode(), number, flags)
+
+    cdef int add(self, bytes name, int number, int flags) except -1:
+        # A row of the type table; names of up to TYPE_ROW_NAME_MAX bytes, as auditd prints them.
+        cdef Span span = span_of(<const uint8_t *><const char *>name, len(name))
+        cdef uint32_t i = name_hash(span) & (TYPE_INDEX - 1)
+        if len(name) > TYPE_ROW_NAME_MAX or not 0 < number < TYPES_MAX:
+            raise ValueError(f"record type {name!r} = {number}")
+        while self.rows[i].len:
+            i = (i + 1) & (TYPE_INDEX - 1)
+        memcpy(self.rows[i].name, span.ptr, <size_t>span.len)
+        self.rows[i].len = <uint8_t>span.len
+        self.rows[i].number = <uint16_t>number
+        self.flags[number] = <uint8_t>(flags | TYPE_KNOWN)
+        return 0
+
+
 # ------------------------------------------------------------------------------------------ audit stream
 
 cdef class AuditStream:
 
-    def __cinit__(self, Sessions sessions, EventSink sink, types, *, bint keep_all=False, reject=None,
+    def __cinit__(self, Sessions sessions, EventSink sink, Types types not None, *, bint keep_all=False, reject=None,
                   opened=None, inherited=None, ended=None, told=None, crowded=None,
                   gaps=None):
         self.oldest = self.newest = self.last_flight = self.stamp_flight = -1
         self.sessions = sessions
         self.sink = sink
+        self.types = types
         self.keep_all = keep_all
         self.reject = reject
         self.opened = opened
@@ -253,8 +277,6 @@ cdef class AuditStream:
         if not self.done or not self.flights:
             raise MemoryError()
         self.done[0].seq = 1        # no sequence has this in this place, and none 0 in another: nothing is done yet
-        for name, number, flags in types:
-            self.type_add(name.encode(), number, flags)
         self.due_ms = NEVER_MS
 
     def __dealloc__(self):
@@ -271,30 +293,16 @@ cdef class AuditStream:
 
     # ------------------------------------------------------------------------------ record types
 
-    cdef int type_add(self, bytes name, int number, int flags) except -1:
-        # A row of the type table; names of up to TYPE_ROW_NAME_MAX bytes, as auditd prints them.
-        cdef Span span = span_of(<const uint8_t *><const char *>name, len(name))
-        cdef uint32_t i = name_hash(span) & (TYPE_INDEX - 1)
-        if len(name) > TYPE_ROW_NAME_MAX or not 0 < number < TYPES_MAX:
-            raise ValueError(f"record type {name!r} = {number}")
-        while self.type_rows[i].len:
-            i = (i + 1) & (TYPE_INDEX - 1)
-        memcpy(self.type_rows[i].name, span.ptr, <size_t>span.len)
-        self.type_rows[i].len = <uint8_t>span.len
-        self.type_rows[i].number = <uint16_t>number
-        self.type_flags[number] = <uint8_t>(flags | TYPE_KNOWN)
-        return 0
-
     cdef uint16_t type_number(self, Span name) noexcept nogil:
         # Number of a record type by its name, by `UNKNOWN[n]` or by `n`; 0 when nothing tells it, TYPE_NO_NAME for what
         # cannot be the name of one: a log that was cut goes on as `type=SYSCALtype=CRED_ACQ msg=…`.
         cdef uint32_t i = name_hash(name) & (TYPE_INDEX - 1)
+        cdef const TypeRow *rows = self.types.rows
         cdef const uint8_t *p
         cdef int64_t number
-        while self.type_rows[i].len:
-            if self.type_rows[i].len == name.len and memcmp(self.type_rows[i].name, name.ptr,
-                                                            <size_t>name.len) == 0:
-                return self.type_rows[i].number
+        while rows[i].len:
+            if rows[i].len == name.len and memcmp(rows[i].name, name.ptr, <size_t>name.len) == 0:
+                return rows[i].number
             i = (i + 1) & (TYPE_INDEX - 1)
         if not is_type_name(name):
             return TYPE_NO_NAME
@@ -308,8 +316,8 @@ cdef class AuditStream:
     cdef inline uint8_t flags_of(self, uint16_t type) noexcept nogil:
         # A type without a row may say whose session it is, and is a whole event if its number says so, as auparse
         # has it; one without a number waits for the end of its event, or for the time-out.
-        if 0 < type < TYPES_MAX and self.type_flags[type]:
-            return self.type_flags[type]
+        if 0 < type < TYPES_MAX and self.types.flags[type]:
+            return self.types.flags[type]
         if TYPE_DAEMON_START <= type <= TYPE_DAEMON_LAST:
             return TYPE_SESSION | TYPE_SINGLE | TYPE_STATE
         if TYPE_LOGIN < type < TYPE_SYSCALL or type >= TYPE_SINGLE_FROM:

@@ -277,14 +277,14 @@ cdef class Reader(EventSink):
             self.words[i] = NULL
 
     cdef uint8_t *room(self, size_t size) except NULL:
-        # Scratch memory for decoded text, owned by the reader, valid until the next call.
+        # Scratch memory for decoded text, owned by the reader, valid until the next call. Never NULL, also for none.
         cdef uint8_t *grown
-        if size > self.scratch_size:
-            grown = <uint8_t *>realloc(self.scratch, size)
+        if size >= self.scratch_size:
+            grown = <uint8_t *>realloc(self.scratch, size + 1)
             if grown is NULL:
                 raise MemoryError()
             self.scratch = grown
-            self.scratch_size = size
+            self.scratch_size = size + 1
         return self.scratch
 
     cdef int read(self, Event *event) except -1:

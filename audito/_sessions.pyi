@@ -11,6 +11,8 @@ from msgspec import Raw
 STATE_BOUND: int
 """A session's state from which on it has an identity: a login line's."""
 STATE_KERNEL: int
+IDENTITY_TEXT_MAX: int
+"""Bytes of a source, or of subjects, that identify() takes."""
 """No login line came; the session is written with what the kernel knows."""
 
 @final
@@ -55,7 +57,7 @@ class Sessions:
     def dump(self) -> list[tuple[int, ...]]:
         """One row a session, oldest first, in the order of the fields of ``core.SessionRow``."""
     def load(self, rows: Iterable[Any]) -> dict[int, int]:
-        """Take in dump()'s rows, as objects with these fields, in their order; returns old slot to new slot."""
+        """Take in dump()'s rows, as objects with these fields, in their order; old slot to new of those that stay."""
     def generation(self, slot: int) -> int:
         """Which of the sessions that had this slot has it now; 0 where none has."""
     def identify(self, slot: int, source: bytes | Raw, subjects: bytes | Raw) -> None:

@@ -12,6 +12,7 @@ cdef enum:
 # What Python has to know of the enums in the .pxd.
 STATE_BOUND = SESSION_BOUND
 STATE_KERNEL = SESSION_KERNEL
+IDENTITY_TEXT_MAX = IDENTITY_BYTES_MAX - 1
 
 
 cdef inline uint32_t index_of(uint32_t node, uint32_t ses) noexcept nogil:
@@ -430,5 +431,6 @@ cdef class Sessions:
             s.announced = <uint8_t>(s.state >= SESSION_BOUND)
             s.ended = <uint8_t>(row.ended and s.announced)
             self.settle_list(slot)
-            moved[row.slot] = slot
-        return moved
+            moved[row.slot] = (slot, s.generation)
+        # In a table that is too small for all, or of sessions with one number, the last ones stay.
+        return {saved: slot for saved, (slot, generation) in moved.items() if self.generation(slot) == generation}

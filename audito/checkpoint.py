@@ -176,7 +176,7 @@ def _read(dir_fd: int, name: str, uid: int) -> State:
             raise StateError("not a state file")
         if version != VERSION:
             raise StateError(f"version {version}, this is version {VERSION}")
-        payload = file.read(STATE_BYTES_MAX)
+        payload = file.read(info.st_size)
     if len(payload) != length:
         raise StateError(f"{len(payload)} bytes where the header says {length}")
     if _checksum(payload) != checksum:

@@ -18,13 +18,13 @@ from msgspec import Meta, Raw, Struct
 from audito import events
 from audito._fastparse import AuditStream
 from audito._logins import event_id
-from audito._sessions import STATE_BOUND, STATE_KERNEL, Sessions
+from audito._sessions import IDENTITY_TEXT_MAX, STATE_BOUND, STATE_KERNEL, Sessions
 from audito.ends import Ended, Ends, EndsState, Reason, Unopened
 from audito.errors import StateError
 from audito.filters import Filter, Filters
 from audito.gaps import Gaps
 from audito.logins import Buffer, LoginRecord, Logins, LoginsState, time_zone
-from audito.normalise import ActionBuilder, EventDecoder, record_fields, rules, type_rows
+from audito.normalise import ActionBuilder, EventDecoder, record_fields, record_types, rules
 from audito.redact import Redaction, Redactor
 from audito.tables.programs import TAGS
 from audito.tables.record_types import RECORD_TYPES
@@ -53,6 +53,8 @@ USER_START = RECORD_TYPES["USER_START"]
 Reject = Callable[[bytes, str], None]
 Written: TypeAlias = events.UserLogin | events.UserLogout | events.IdentityConflict | events.AuditGap
 _encoder = msgspec.json.Encoder()
+_source_decoder = msgspec.json.Decoder(events.Source)
+_subjects_decoder = msgspec.json.Decoder(events.Subjects)
 
 
 class CoreSettings(Struct, frozen=True, kw_only=True):
@@ -183,6 +185,28 @@ class CoreState(Struct):
     processes: list[ProcessRow] = []
 
 
+def _read_state(state: bytes) -> CoreState:
+    """What dump() gave. Errors: StateError."""
+    try:
+        saved = msgspec.json.decode(state, type=CoreState)
+        state.decode()  # a Raw is written out as it is
+        logins: list[PendingLogin | Ended | Unopened] = [
+            *saved.pending,
+            *saved.ends.ended,
+            *saved.ends.unopened.values(),
+        ]
+        for source, subjects in (*saved.identities.values(), *((login.source, login.subjects) for login in logins)):
+            if max(len(source), len(subjects)) > IDENTITY_TEXT_MAX:
+                raise StateError(f"the saved sessions cannot be read: an identity of over {IDENTITY_TEXT_MAX} bytes")
+            _source_decoder.decode(source)
+            _subjects_decoder.decode(subjects)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StateError(f"the saved sessions cannot be read: {error}") from error
+    if b"\n" in state or b"\r" in state:
+        raise StateError("the saved sessions cannot be read: they have an end of a line in them")
+    return saved
+
+
 class Core:
     """Joins one host's sshd lines and audit records. Not thread safe.
 
@@ -210,7 +234,7 @@ class Core:
         self._audit = AuditStream(
             self._sessions,
             self._builder,
-            type_rows(),
+            record_types(),
             reject=reject,
             opened=self._session_opened,
             inherited=self._session_inherited,
@@ -715,10 +739,7 @@ class Core:
         if not state:
             self._audit.rebase(audit_base)
             return
-        try:
-            saved = msgspec.json.decode(state, type=CoreState)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise StateError(f"the saved sessions cannot be read: {error}") from error
+        saved = _read_state(state)
         self._load_serials(saved, audit_base, now_ms, rebooted, again)
         # What came after the dump was no more told than what it held. Serials tell of it, where some are known.
         unseen = killed and (rebooted or not saved.serials)
@@ -729,6 +750,8 @@ class Core:
         nobodys = [row.ses for row in saved.sessions if row.state >= STATE_BOUND and row.slot not in saved.identities]
         if nobodys:
             raise StateError(f"the saved sessions cannot be read: {len(nobodys)} have no identity, {nobodys[0]} is one")
+        if len({row.slot for row in saved.sessions}) < len(saved.sessions):
+            raise StateError("the saved sessions cannot be read: two have one slot")
         slots = self._sessions.load(saved.sessions)
         for slot, identity in saved.identities.items():
             if slot in slots:
@@ -827,7 +850,7 @@ AUDIT_COUNTERS = (
 def decode(chunks: Iterable[Any]) -> Iterator[bytes]:
     """One JSON line an audit event, without joining, in the order of their first records. Source: any bytes."""
     decoder = EventDecoder(rules())
-    stream = AuditStream(Sessions(2), decoder, type_rows(), keep_all=True)
+    stream = AuditStream(Sessions(2), decoder, record_types(), keep_all=True)
     waiting: list[tuple[int, int, events.DecodedEvent]] = []
     for chunk in chunks:
         stream.feed(chunk)

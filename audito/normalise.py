@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from audito._fastparse import FLAG_ENDS, FLAG_SESSION, FLAG_SINGLE, FLAG_STATE
+from audito._fastparse import FLAG_ENDS, FLAG_SESSION, FLAG_SINGLE, FLAG_STATE, Types
 from audito._normalise import Action, ActionBuilder, EventDecoder, Names, Rules, record_fields
 from audito.tables.actions import (
     DIRECTORY_FDS,
@@ -22,7 +22,7 @@ from audito.tables.record_types import NAMES, RECORD_TYPES, is_single_record
 from audito.tables.record_types import carries_session as record_carries_session
 from audito.tables.syscalls import syscall_name
 
-__all__ = ["ActionBuilder", "EventDecoder", "record_fields", "rules", "type_rows"]
+__all__ = ["ActionBuilder", "EventDecoder", "record_fields", "record_types", "rules"]
 
 
 @cache
@@ -45,10 +45,10 @@ def rules() -> Rules:
 
 
 @cache
-def type_rows() -> tuple[tuple[str, int, int], ...]:
-    """(name, number, TypeFlags) of every record type, for :class:`audito._fastparse.AuditStream`."""
+def record_types() -> Types:
+    """Every record type, for :class:`audito._fastparse.AuditStream`, made once a process."""
     ends = (RECORD_TYPES["EOE"], RECORD_TYPES["PROCTITLE"])
-    return tuple(
+    return Types(
         (
             name,
             number,

@@ -29,7 +29,7 @@ from audito._fastparse import AuditStream
 from audito._sessions import Sessions
 from audito.core import Core, CoreSettings
 from audito.logins import LoginRecord, Logins
-from audito.normalise import ActionBuilder, rules, type_rows
+from audito.normalise import ActionBuilder, record_types, rules
 from audito.redact import Redaction, Redactor
 from benchmarks import workload
 from benchmarks.measure import median, require, table
@@ -118,7 +118,7 @@ def stream_job(data: bytes, items: int, sink_free: dict[str, int], sessions: int
 
     def start() -> Run:
         tables = Sessions(sessions)
-        stream = AuditStream(tables, ActionBuilder(rules(), TARGET), type_rows())
+        stream = AuditStream(tables, ActionBuilder(rules(), TARGET), record_types())
 
         def go() -> None:
             for chunk in chunks:
@@ -239,7 +239,7 @@ def make_normalise(size: int) -> Job:
             sessions.identify(slot, b"{}", b"{}")
             stream.bind(slot)
 
-        stream = AuditStream(sessions, builder, type_rows(), opened=opened)
+        stream = AuditStream(sessions, builder, record_types(), opened=opened)
         written: list[bytes] = []
 
         def go() -> None:

@@ -669,6 +669,18 @@ def test_a_state_that_cannot_be_read_is_a_clear_error(state: bytes) -> None:
         new_core().load(state, 0, 0)
 
 
+@pytest.mark.parametrize("text", [b'"b\xffb"', b'\n"bob"', b'\r"bob"', b"7", b'"bob","x":"\xff"'])
+def test_a_state_is_refused_whose_identities_would_be_none_in_the_output(text: bytes) -> None:
+    core = new_core()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(Log().login(ses=7, pid=4000))
+    core.take()
+    state = core.dump()
+    assert state.count(b'"loggedAs":"bob"') == 1
+    with pytest.raises(StateError, match="saved sessions"):
+        new_core().load(state.replace(b'"loggedAs":"bob"', b'"loggedAs":' + text), 0, 0)
+
+
 @pytest.mark.parametrize(
     ("zone", "logged_at"),
     [("Europe/Berlin", "2023-11-10T11:30:00Z"), ("UTC", "2023-11-10T12:30:00Z"), ("", "2023-11-10T17:30:00Z")],

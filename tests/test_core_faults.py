@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from audito.core import Core, CoreSettings, decode
+from audito.errors import StateError
 from tests.records import BASE_MS, Log, accepted
 
 UNSET = 4294967295
@@ -342,6 +343,51 @@ again.feed_audit(log.execve(b"id", ses=7)); again.flush()
 """)
 
 
+def test_two_sessions_with_one_slot_in_the_state():
+    """One of them would be bound and nobody's, which the next load() refuses, and with it all sessions."""
+    core, log = core_of(), Log()
+    core.feed_sshd(accepted(4000) + accepted(4001), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000) + log.login(ses=8, pid=4001))
+    state = json.loads(core.dump())
+    state["sessions"][1][0] = state["sessions"][0][0]
+    with pytest.raises(StateError, match="one slot"):
+        core_of().load(json.dumps(state).encode(), 0, 0)
+
+
+def test_an_identity_longer_than_any_line_in_the_state():
+    core, log = core_of(), Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    state = json.loads(core.dump())
+    state["identities"]["0"][1]["loggedAs"] = "x" * 65_536
+    with pytest.raises(StateError, match="identity"):
+        core_of().load(json.dumps(state).encode(), 0, 0)
+
+
+def test_a_state_of_more_sessions_than_the_table_holds_names_each_by_its_own_login():
+    core, log = core_of(), Log()
+    for s in range(1, 7):
+        core.feed_sshd(accepted(4000 + s, f"who{s}"), "pipe", 0)
+        core.feed_audit(log.login(ses=s, pid=4000 + s))
+    state = json.loads(core.dump())
+    state["identities"] = dict(sorted(state["identities"].items(), reverse=True))
+    again = core_of(session_count_max=2)
+    again.load(json.dumps(state).encode(), 0, 0)
+    for s in range(1, 7):
+        again.feed_audit(log.execve(b"id", ses=s, pid=9000 + s))
+    again.flush()
+    assert {(a[0], a[1]) for a in acts(taken(again))} == {("5", "who5"), ("6", "who6")}
+
+
+def test_an_argument_whose_first_part_is_empty_as_the_first_text_of_all():
+    """There is no scratch memory yet, and none is asked for: NULL was taken for an exception. SIGSEGV."""
+    in_a_process("""
+stamp = b"msg=audit(1700000000.000:7): "
+(event,) = map(json.loads, decode([b"type=EXECVE " + stamp + b'argc=2 a0="id" a1[0]= a1[1]=\\n']))
+assert event["process"]["args"] == ["id", ""], event
+""")
+
+
 def test_a_bound_session_without_an_identity_in_the_state():
     in_a_process("""
 core = core_of(); log = Log()
@@ -471,11 +517,11 @@ def test_an_exception_from_the_opened_path_leaks_no_event():
     in_a_process("""
 from audito._fastparse import AuditStream
 from audito._sessions import Sessions
-from audito.normalise import ActionBuilder, rules, type_rows
+from audito.normalise import ActionBuilder, record_types, rules
 from msgspec import Raw
 import resource
 def opened(slot): raise BoomError
-s = AuditStream(Sessions(131072), ActionBuilder(rules(), Raw(b'{}')), type_rows(), opened=opened)
+s = AuditStream(Sessions(131072), ActionBuilder(rules(), Raw(b'{}')), record_types(), opened=opened)
 log = Log(enriched=False); n = 0
 def rss(): return int(open("/proc/self/statm").read().split()[1]) * 4
 for i in range(20000):

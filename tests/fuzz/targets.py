@@ -1,84 +1,185 @@
-"""What the fuzzer runs. Each target takes any bytes, and asserts more than that nothing breaks."""
+"""What the fuzzer runs. Each target takes any bytes, and asserts more than that nothing breaks.
+
+The first byte of an input chooses what is done with the rest (``ROUTES``), the second where the feeds are cut: the
+fuzzer chooses both, and what a route costs is paid by the inputs that take it.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from audito import checkpoint, config
-from audito.core import Core, CoreSettings
+from audito.core import Core, CoreSettings, CoreState, decode
 from audito.errors import AuditoError, StateError
+from audito.logins import Logins, time_zone
 
 SETTINGS = CoreSettings(host="h", machine_id="m", boot_id="b", session_count_max=16, syslog_time_zone="UTC")
+PLAIN = msgspec.structs.replace(SETTINGS, context=("tty",))
 FORMATS = ("pipe", "syslog", "journal", "journal-json", "auto")
 NOW_US = 1_700_000_000_000_000
-PENDING_BYTES_MAX = 1 << 20
-_SCRATCH = Path(tempfile.gettempdir(), f"audito-fuzz-{os.getpid()}")
+PID = 4000
+SES = 7
+"""Who logs in, in what each core is given before the input."""
+
+LOGIN_LINE = b"%d Accepted password for bob from 10.0.0.5 port 50022 ssh2\n" % PID
+LOGIN_RECORD = (
+    b"type=LOGIN msg=audit(1700000000.000:1): pid=%d uid=0 old-auid=4294967295 auid=1000 tty=(none) "
+    b"old-ses=4294967295 ses=%d res=1\n" % (PID, SES)
+)
+
+OTHER_RECORD = LOGIN_RECORD.replace(b":1)", b":2)").replace(b" ses=7 ", b" ses=8 ")
+"""The next session of the same pid."""
+
+ROUTE_SPLIT = 1
+"""Fed in pieces as well, which must give the same."""
+ROUTE_CORE = 2
+"""Through a whole core, not only through the parser."""
+ROUTE_KNOWN = 4
+"""The core knows a session, and who it is; else nobody."""
+ROUTE_PLAIN = 8
+"""It writes no context."""
+
+_decoder = msgspec.json.Decoder()
+_state_decoder = msgspec.json.Decoder(CoreState)
+_encoder = msgspec.json.Encoder()
+_idle = Core(SETTINGS)
 
 
 def _pieces(data: bytes, cut: int) -> list[bytes]:
-    """The same bytes in pieces of this size; 0: in one."""
-    return [data[at : at + cut] for at in range(0, len(data), cut)] if cut else [data]
+    """The same bytes in one piece where ``cut`` is 0, else cut so many 256ths behind their beginning, and soon after.
+
+    Few pieces: a whole core looks at its clocks after each.
+    """
+    if not cut:
+        return [data]
+    at = len(data) * (cut - 1) // 256
+    ends = (0, at, at + 1, at + 2, at + 7, len(data))
+    return [data[start:end] for start, end in zip(ends, ends[1:], strict=False)]
 
 
-def _lines(data: bytes) -> bytes:
-    for line in data.splitlines():
-        json.loads(line)
-    return data
+def _check(lines: bytes) -> bytes:
+    """Every line is JSON: msgspec takes neither what is no UTF-8, nor control bytes in a text."""
+    for line in lines.splitlines():
+        _decoder.decode(line)
+    return lines
 
 
-def _audit(data: bytes, cut: int) -> bytes:
-    core = Core(SETTINGS)
-    made = []
-    for piece in _pieces(data, cut):
-        core.feed_audit(piece)
-        assert core.audit_resolved <= len(data)
-        made.append(core.take())
-    core.flush()
-    return _lines(b"".join([*made, core.take()]))
+def _same(run: Callable[[bytes, int], bytes], data: bytes, route: int, cut: int) -> None:
+    """What the input gives is JSON; in pieces, where the route says so, the same."""
+    whole = _check(run(data, 0))
+    if route & ROUTE_SPLIT:
+        assert run(data, cut + 1) == whole
+
+
+@contextmanager
+def _core(route: int = 0) -> Iterator[Core]:
+    """A new core, which is let go of at once: what it calls has a reference to it, so only the collector would."""
+    core = Core(PLAIN if route & ROUTE_PLAIN else SETTINGS)
+    try:
+        if route & ROUTE_KNOWN:
+            core.feed_sshd(LOGIN_LINE, "pipe", NOW_US)
+            core.feed_audit(LOGIN_RECORD)
+        yield core
+    finally:
+        vars(core).clear()
+
+
+# ------------------------------------------------------------------------------------------------ records
 
 
 def records(data: bytes) -> None:
-    """The framer and the record parser: a feed split anywhere gives the same events."""
-    if len(data) < 2:
+    """The framer and the record parser, alone and in the core: a feed split anywhere gives the same events."""
+    if len(data) < 3:
         return
-    cut, rest = data[0] + 1, data[1:]
-    assert _audit(rest, 0) == _audit(rest, cut)
+    route = data[0]
+    if not route & ROUTE_CORE:
+        _same(_decoded, data[2:], route, data[1])
+        return
+    _same(lambda rest, cut: _audit(rest, cut, route), data[2:], route, data[1])
 
 
-def _sshd(data: bytes, form: str, cut: int) -> bytes:
-    core = Core(SETTINGS)
-    made = []
-    for piece in _pieces(data, cut):
-        core.feed_sshd(piece, form, NOW_US)
-        made.append(core.take())
-    core.flush()
-    return _lines(b"".join([*made, core.take()]))
+def _decoded(data: bytes, cut: int) -> bytes:
+    return b"".join(decode(_pieces(data, cut)))
+
+
+def _audit(data: bytes, cut: int, route: int) -> bytes:
+    with _core(route) as core:
+        before = core.audit_resolved
+        made = [core.take()]
+        for piece in _pieces(data, cut):
+            core.feed_audit(piece)
+            now = core.audit_resolved
+            assert before <= now <= len(data) + len(LOGIN_RECORD), "what was resolved stays so"
+            before = now
+            made.append(core.take())
+        core.flush()
+        audit = core._audit
+        rejected = audit.reject_not_a_record + audit.reject_bad_stamp + audit.reject_too_long
+        assert audit.lines == audit.blank_lines + audit.records + audit.skipped + rejected
+        return b"".join([*made, core.take()])
+
+
+# ------------------------------------------------------------------------------------------------ logins
 
 
 def logins(data: bytes) -> None:
-    """sshd's lines in every envelope: a feed split anywhere gives the same events."""
-    if len(data) < 3:
+    """sshd's lines in every envelope, alone and in the core: a feed split anywhere gives the same."""
+    if len(data) < 4:
         return
-    form, cut, rest = FORMATS[data[0] % len(FORMATS)], data[1] + 1, data[2:]
-    assert _sshd(rest, form, 0) == _sshd(rest, form, cut)
+    route, form = data[0], FORMATS[data[2] % len(FORMATS)]
+    run = _joined if route & ROUTE_CORE else _lines
+    _same(lambda rest, cut: run(rest, cut, form, route), data[3:], route, data[1])
+
+
+def _lines(data: bytes, cut: int, form: str, route: int) -> bytes:
+    rejected: list[Any] = []
+    reader = Logins(
+        host="h",
+        machine_id="m",
+        boot_id="b",
+        reject=lambda line, reason: rejected.append((line, reason)),
+        zone=time_zone("UTC"),
+    )
+    made = [record for piece in _pieces(data, cut) for record in reader.feed(piece, form, NOW_US)]
+    assert 0 <= reader.pending_bytes <= len(data)
+    made += reader.flush(NOW_US)
+    assert reader.pending_bytes == 0
+    return _encoder.encode_lines([*made, rejected, reader.counters(), reader.dump()])
+
+
+def _joined(data: bytes, cut: int, form: str, route: int) -> bytes:
+    with _core(route) as core:
+        made = [core.take()]
+        for piece in _pieces(data, cut):
+            core.feed_sshd(piece, form, NOW_US)
+            made.append(core.take())
+        core.feed_audit(OTHER_RECORD)
+        core.flush()
+        return b"".join([*made, core.take()])
+
+
+# ------------------------------------------------------------------------------------------------ what is saved
 
 
 def state(data: bytes) -> None:
     """The checkpoint: a payload with a right header is read or refused; what was read is written as it was."""
-    _SCRATCH.mkdir(mode=0o700, exist_ok=True)
     whole = data
     if data[:1] != b"\0":  # else the header is fuzzed, too
         header = checkpoint._HEADER.pack(checkpoint._MAGIC, checkpoint.VERSION, len(data), checkpoint._checksum(data))
         whole = header + data
-    (_SCRATCH / checkpoint.NAME).write_bytes(whole)
-    (_SCRATCH / checkpoint.OLDER).unlink(missing_ok=True)
-    found = checkpoint.load(str(_SCRATCH))
-    if found is not None:
-        _reload(found.core)
+    (scratch() / checkpoint.NAME).write_bytes(whole)
+    found = checkpoint.load(str(scratch()))
+    if found is None:
+        return
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=checkpoint.State) == found
+    _reload(found.core)
 
 
 def sessions(data: bytes) -> None:
@@ -87,30 +188,56 @@ def sessions(data: bytes) -> None:
 
 
 def _reload(saved: bytes) -> None:
-    core = Core(SETTINGS)
     try:
-        core.load(saved, 0, 0)
-    except StateError:
+        _state_decoder.decode(saved)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        try:
+            _idle.load(saved, 0, 0)  # refused before anything in it was changed: it is as new
+        except StateError:
+            return
+        assert not saved, "not refused, and yet it cannot be read"
         return
-    first = core.dump()
-    again = Core(SETTINGS)
-    again.load(first, 0, 0)
-    assert json.loads(again.dump()) == json.loads(first)
-    core.flush()
-    _lines(core.take())
+    with _core() as core:
+        try:
+            core.load(saved, 0, 0)
+        except StateError:
+            return
+        first = core.dump()
+        with _core() as again:
+            again.load(first, 0, 0)
+            second = again.dump()
+        assert second == first or _decoder.decode(second) == _decoder.decode(first)
+        core.feed_sshd(LOGIN_LINE, "pipe", NOW_US)
+        core.feed_audit(LOGIN_RECORD)
+        core.flush()
+        _check(core.take())
+
+
+# ------------------------------------------------------------------------------------------------ settings
 
 
 def settings(data: bytes) -> None:
     """The configuration file and the flags: a Config, or an AuditoError that says why not."""
-    _SCRATCH.mkdir(mode=0o700, exist_ok=True)
-    path = _SCRATCH / "audito.toml"
+    path = scratch() / "audito.toml"
     text, _, flags = data.partition(b"\0")
     path.write_bytes(text)
     argv = ["--config", str(path), *(flag.decode("utf-8", "surrogateescape") for flag in flags.split(b"\0") if flag)]
     try:
         config.load(argv, {}, cwd="/", hostname="h", exists=lambda path: False)
-    except AuditoError:
-        pass
+    except AuditoError as error:
+        assert str(error)
+
+
+_scratch: Path | None = None
+
+
+def scratch() -> Path:
+    """A directory of this process for files, in memory where the host has such a file system."""
+    global _scratch
+    if _scratch is None:
+        memory = "/dev/shm"
+        _scratch = Path(tempfile.mkdtemp(prefix="audito-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
+    return _scratch
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
