@@ -36,6 +36,8 @@ class Sessions:
     """It came all the same: sessions have to be given up."""
     def __init__(self, capacity: int = 131072) -> None: ...
     def __len__(self) -> int: ...
+    def clear(self) -> None:
+        """Forget all sessions and what they hold: the host booted. No event is in flight."""
     oldest_waiting: int | None
     """Slot of the session that waits the longest."""
     def waiting(self, opened_before_ms: int = ...) -> list[int]:

@@ -282,6 +282,11 @@ cdef class Sessions:
             slot = self.slots[slot].next
         return oldest
 
+    def clear(self):
+        cdef uint32_t i
+        for i in range(self.used):
+            self.close(<int32_t>i)
+
     def __len__(self):
         return self.live
 

@@ -8,6 +8,7 @@ the first binding wins. The compiled half holds a session's events until it is t
 from __future__ import annotations
 
 import heapq
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal, TypeAlias
@@ -49,6 +50,15 @@ CONFLICT_DELAY_MS = 2_000
 """How long a second claim on a bound session may turn out to be a new session's, whose LOGIN is still to come."""
 
 USER_START = RECORD_TYPES["USER_START"]
+
+LINE_BYTES_MAX = 64 << 10
+"""What is longer is no record: where the boot is looked for, it is fed as it is."""
+
+_STAMP = re.compile(
+    rb"^(?:node=[^ \n]* )?type=(?:(?P<start>DAEMON_START)|[A-Z0-9_\[\]]{1,40}) "
+    rb"(?:msg=)?audit\((?P<s>[0-9]{1,12})\.(?P<ms>[0-9]{1,3}):",
+    re.MULTILINE,
+)
 
 Reject = Callable[[bytes, str], None]
 Written: TypeAlias = events.UserLogin | events.UserLogout | events.IdentityConflict | events.AuditGap
@@ -168,7 +178,8 @@ class CoreState(Struct):
     """What the core remembers across a restart. ``identities``: slot to source and subjects, as JSON.
 
     ``unresolved_bytes``: audit input that was read and comes again where it can be read again; ``unwritten``: events
-    that were in it or held; ``kernel_lost``: as Gaps has it.
+    that were in it or held; ``kernel_lost``: as Gaps has it. ``boot_ms``: the wall clock at the boot, where the state
+    was taken over it; ``before_boot``: the audit input has not come so far yet, and the sessions are of before.
     """
 
     sessions: list[SessionRow]
@@ -183,6 +194,8 @@ class CoreState(Struct):
     unwritten: U32 = 0
     kernel_lost: int = 0
     processes: list[ProcessRow] = []
+    boot_ms: TimeMs = 0
+    before_boot: bool = False
 
 
 def _read_state(state: bytes) -> CoreState:
@@ -259,12 +272,15 @@ class Core:
         self._sshd_clock_ms = self._sshd_jump_ms = 0
         self._now_ms = self._audit_now_ms = self._sshd_now_ms = 0
         self._counts = dict.fromkeys(JOIN_COUNTERS, 0)
+        self._boot_ms = 0
+        self._before_boot = False
+        self._line_before_boot = b""  # the start of a line, whose stamp has to be read before it is fed
 
     # -------------------------------------------------------------------------------- input
 
     def feed_audit(self, data: Buffer) -> None:
         """Take audit records as they were read; a line may be split anywhere."""
-        self._audit.feed(data)
+        self._audit.feed(self._split_at_boot(data) if self._before_boot else data)
         if self._sessions.evicted_live != self._evicted:
             self._gaps.sessions_evicted(self._sessions.evicted_live - self._evicted, self._audit.clock_ms)
             self._evicted = self._sessions.evicted_live
@@ -320,6 +336,46 @@ class Core:
         self._collect()
         self._ends.flush()
         self._write_logouts()
+
+    @property
+    def before_boot(self) -> bool:
+        """The audit input has not come to this boot yet."""
+        return self._before_boot
+
+    def audit_caught_up(self) -> None:
+        """All that was there is read: what comes is of this boot."""
+        if self._before_boot:
+            self._booted()
+
+    def _split_at_boot(self, data: Buffer) -> bytes:
+        """Feed what is of before the boot; returns what is not, b"" as long as there is none."""
+        lines = self._line_before_boot + bytes(data)
+        end = lines.rfind(b"\n") + 1
+        if len(lines) - end > LINE_BYTES_MAX:
+            end = len(lines)
+        for match in _STAMP.finditer(lines, 0, end):
+            if match["start"] or int(match["s"]) * 1000 + int(match["ms"]) >= self._boot_ms:
+                self._audit.feed(lines[: match.start()])
+                self._line_before_boot = b""
+                self._booted()
+                return lines[match.start() :]
+        self._line_before_boot = lines[end:]
+        return lines[:end]
+
+    def _booted(self) -> None:
+        """From here on records are of this boot: its sessions have the same numbers, and nobody of before."""
+        self._before_boot = False
+        self._audit.flush(False)
+        for slot in self._sessions.waiting():
+            self._give_up(slot)
+        for login in [login for login in self._pending_order if not login.settled and login.time_ms < self._boot_ms]:
+            self._drop_pending(login)
+        self._collect()
+        self._ends.booted(self._boot_ms)
+        self._write_logouts()
+        self._sessions.clear()
+        line, self._line_before_boot = self._line_before_boot, b""
+        self._audit.feed(line)
 
     def adjust(self, settings: CoreSettings) -> None:
         """Change what is written and how long logins wait, between two feeds. What is held stays held.
@@ -413,6 +469,8 @@ class Core:
         best: tuple[int, int] | None = None
         for slot in self._sessions.of_pid(record.pid):
             session = self._sessions.info(slot)
+            if not self._of_one_boot(login, session):
+                continue
             if session["state"] == STATE_BOUND:
                 if self._repeats(slot, session, login):
                     self._counts["logins_repeated"] += 1
@@ -443,6 +501,8 @@ class Core:
         sshd logs the line, then opens the session: the LOGIN record is a little later, not earlier. A line without
         a sure time fits by its pid, as long as that pid can still be the same process.
         """
+        if not self._of_one_boot(login, session):
+            return False
         if not login.timed:
             both_live = login.seen_ms and session["born_ms"]
             return not both_live or login.seen_ms - session["born_ms"] <= UNTIMED_WINDOW_MS
@@ -450,6 +510,9 @@ class Core:
             return False
         later_ms: int = session["open_ms"] - login.time_ms
         return -JOIN_SLACK_MS <= later_ms <= self.settings.join_window_ms
+
+    def _of_one_boot(self, login: PendingLogin, session: dict[str, Any]) -> bool:
+        return not self._boot_ms or (login.time_ms < self._boot_ms) == bool(session["open_ms"] < self._boot_ms)
 
     def _session_opened(self, slot: int) -> None:
         """The kernel opened a session: bind it if a login line with its pid waits, the first that came."""
@@ -513,6 +576,8 @@ class Core:
         self._counts["logins_without_session"] += 1
         if self._audit.lines:  # else nobody reads audit records here, and no login can have a session
             self._gaps.login_without_session(login.login_id, login.time_ms)
+        if login.time_ms < self._boot_ms:
+            return  # the boot ended it, and lines with this pid are of another one
         self._ends.unopened(login.pid, Unopened(login.login_id, login.time_ms, login.source, login.subjects))
 
     def _conflict(self, login: PendingLogin, slot: int, audit_id: str) -> None:
@@ -714,6 +779,8 @@ class Core:
                 self._sessions.held[0] + audit.inflight,
                 self._gaps.kernel_lost,
                 processes,
+                self._boot_ms,
+                self._before_boot,
             )
         )
 
@@ -727,11 +794,13 @@ class Core:
         rebooted: bool = False,
         again: bool = True,
         killed: bool = False,
+        boot_ms: int = 0,
     ) -> None:
         """Go on from a dump(), before any input; the bases are the offsets that the streams go on from.
 
-        ``state`` b"" starts anew at these offsets. ``rebooted``: it is of another boot: of sessions nothing holds any
-        more, and serials start again somewhere. ``again``: audit input that was not resolved comes again; else what was
+        ``state`` b"" starts anew at these offsets. ``rebooted``: it is of another boot, and this one began at
+        ``boot_ms``: what it knows of sessions holds for audit input of before, where that comes again, and for nothing
+        else; serials start again somewhere. ``again``: audit input that was not resolved comes again; else what was
         read of it is told as missing. ``killed``: more may have been read after the dump. ``now_ms``: the wall clock.
         Errors: StateError for a state that cannot be read.
         """
@@ -745,8 +814,10 @@ class Core:
         unseen = killed and (rebooted or not saved.serials)
         if not again and (saved.unwritten or unseen):
             self._gaps.killed(saved.unwritten, now_ms)
-        if rebooted:
+        self._boot_ms = boot_ms if rebooted else saved.boot_ms
+        if rebooted and not again:
             return
+        self._before_boot = rebooted or saved.before_boot
         nobodys = [row.ses for row in saved.sessions if row.state >= STATE_BOUND and row.slot not in saved.identities]
         if nobodys:
             raise StateError(f"the saved sessions cannot be read: {len(nobodys)} have no identity, {nobodys[0]} is one")

@@ -185,13 +185,22 @@ class Daemon:
         if not rebooted and state.booted_ms:
             self._booted_ms = state.booted_ms
         if rebooted:
-            log.info("the state is of another boot: sessions start anew, inputs go on where they were")
+            log.info("the state is of another boot: sessions end with its last record, inputs go on where they were")
         # What came through a pipe comes again only from a spool that the process before this one had, too.
         chosen = audit_source(self.config.inputs)
         had_spool = "end" in state.sources.get("audit-pipe", {})
         again = chosen.kind == "directory" or (self._is_kept(chosen) and had_spool)
         try:
-            self.core.load(state.core, 0, 0, now_ms=wall_ms(), rebooted=rebooted, again=again, killed=not state.clean)
+            self.core.load(
+                state.core,
+                0,
+                0,
+                now_ms=wall_ms(),
+                rebooted=rebooted,
+                again=again,
+                killed=not state.clean,
+                boot_ms=self._booted_ms,
+            )
         except (AuditoError, msgspec.MsgspecError, ValueError) as exc:
             self._state_failed(StateError(f"sessions in the state cannot be used, starting anew: {exc}"))
             self.core = self._new_core()
@@ -351,6 +360,8 @@ class Daemon:
         self._turn()
         # The wall clock counts for what waits for a side only once that side was read to its end.
         if not self.output.blocked:
+            if self.core.before_boot and self.audit.waiting_bytes() == 0:
+                self.core.audit_caught_up()
             self.core.tick(self._steady_ms(), audit_idle=not self.audit.ready, sshd_idle=not self.sshd.ready)
             self._write()
             self._set_interest()

@@ -158,6 +158,11 @@ class Ends:
         for ended in list(self._waiting.values()):
             self._finish(ended, None)
 
+    def booted(self, boot_ms: int) -> None:
+        """What ended before is over; a line of now ends no login of before."""
+        self.flush()
+        self._unopened = {pid: login for pid, login in self._unopened.items() if login.time_ms >= boot_ms}
+
     def dump(self) -> EndsState:
         """For the checkpoint; take() first."""
         return EndsState(list(self._waiting.values()), self._unopened)

@@ -569,6 +569,70 @@ def test_a_line_shorter_than_the_search_for_its_type_is_not_read_past_its_end() 
     assert core.counters()["reject_not_a_record"] == 1
 
 
+def rebooted(core: Core, boot_ms: int, *, again: bool = True) -> Core:
+    """What a process of the next boot makes of it; audit input goes on where it was taken, or is gone."""
+    after = core_of()
+    at = core.audit_resolved
+    after.load(core.dump(), at, core.sshd_resolved, now_ms=boot_ms, rebooted=True, again=again, boot_ms=boot_ms)
+    return after
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 100, 100_000])
+@pytest.mark.parametrize("start", [b"", b"type=DAEMON_START msg=audit(%d.%03d:9): op=start res=success\n"])
+def test_f25_the_end_of_the_log_of_the_boot_before_is_of_its_sessions(chunk: int, start: bytes) -> None:
+    """It was not read yet when the power failed. What is of this boot is not theirs, whatever number it has."""
+    core, log = core_of(), Log()
+    core.feed_sshd(accepted(4000, "alice"), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    taken(core)
+    boot_ms = log.ms + 5_000
+    after = rebooted(core, boot_ms)
+    data = log.execve(b"before", ses=7)
+    log.ms, log.sequence = boot_ms + 20, 0
+    if start:
+        data += start % (boot_ms // 1000, boot_ms % 1000)
+    data += log.execve(b"nobodys", ses=7) + log.login(ses=7, pid=4000) + log.execve(b"after", ses=7)
+    for at in range(0, len(data), chunk):
+        after.feed_audit(data[at : at + chunk])
+    after.feed_sshd(accepted(4000, "bob"), "pipe", (boot_ms + 40) * 1000)
+    after.flush()
+    actions = [e for e in taken(after) if e["type"] == "UserAction"]
+    told = [(act["subjects"]["userID"], act["metadata"]["extra"].get("process_args")) for act in actions]
+    assert told == [("alice", ["before"]), ("bob", None), ("bob", ["after"])]
+
+
+def test_f25_the_boot_is_found_where_nothing_is_left_to_read() -> None:
+    core, log = core_of(), Log()
+    core.feed_sshd(accepted(4000, "alice"), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    taken(core)
+    after = rebooted(core, log.ms + 5_000)
+    twice = rebooted(after, log.ms + 9_000)  # and the power failed again
+    for one in (after, twice):
+        assert one.counters()["sessions_now"] == 1
+        one.tick(log.ms + 10_000)
+        assert one.counters()["sessions_now"] == 1
+        one.audit_caught_up()
+        assert one.counters()["sessions_now"] == 0
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_f25_a_login_of_the_boot_before_names_no_session_of_this_one(again: bool) -> None:
+    """Its session never came; a pid of then is soon somebody else's."""
+    core, log = core_of(), Log()
+    core.feed_sshd(accepted(4000, "alice"), "pipe", log.ms * 1000)
+    taken(core)
+    log.ms += 5_000
+    after = rebooted(core, log.ms, again=again)
+    log.sequence = 0
+    after.feed_sshd(accepted(4000, "bob"), "pipe", (log.ms + 10) * 1000)
+    after.feed_audit(log.login(ses=1, pid=4000) + log.message("USER_END", ses=1, pid=4000))
+    after.flush()
+    told = taken(after)
+    assert {e["subjects"]["userID"] for e in told if e["type"] == "UserAction"} == {"bob"}
+    assert [e["type"] for e in told if e["type"] in ("IdentityConflict", "UserLogout")] == ["UserLogout"]
+
+
 def test_f05_what_a_cut_log_goes_on_with_is_no_record_of_a_type_that_there_is_not() -> None:
     """The half of a line that a cut left, and the line that was written next: rejected, and its serial is a hole."""
     rejected: list[bytes] = []

@@ -1,6 +1,6 @@
 """Run seeds, replay one, make a failing one small.
 
-python -m tests.sim --seeds 10000          # 0 … 9999, on all CPUs
+python -m tests.sim --seeds 10000          # 100000 … 109999, on all CPUs
 python -m tests.sim --seed 4711 --trace    # one, with all that happened
 python -m tests.sim --seed 4711 --shrink   # the fewest faults that still break the same rule
 """
@@ -21,7 +21,7 @@ def main() -> int:
     """As the flags say; 1 when an invariant was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim")
     parser.add_argument("--seeds", type=int, default=1_000, help="how many")
-    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--first", type=int, default=100_000, help="the first of them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--trace", action="store_true", help="print what happened")

@@ -10,11 +10,12 @@ from tests.sim.kernel import Kernel, Opened
 
 @dataclass(slots=True)
 class Entry:
-    """One entry. ``number``: counts from the first that ever was."""
+    """One entry. ``number``: counts from the first that ever was; ``boot``: match of the boot that it is of."""
 
     number: int
     time_us: int
     fields: dict[str, bytes]
+    boot: str
 
 
 class Journal:
@@ -23,7 +24,7 @@ class Journal:
     def __init__(self, kernel: Kernel, boot_id: str) -> None:
         self.kernel = kernel
         self.entries: list[Entry] = []
-        self._boot_id = boot_id
+        self.boot_id = boot_id
         self._count = 0
 
     def add(self, pid: int, message: bytes, time_us: int) -> None:
@@ -34,7 +35,7 @@ class Journal:
             "_TRANSPORT": b"syslog", "SYSLOG_IDENTIFIER": b"sshd",
             "_SOURCE_REALTIME_TIMESTAMP": b"%d" % time_us,
         }  # fmt: skip
-        self.entries.append(Entry(self._count, self.kernel.wall_ns() // 1000, fields))
+        self.entries.append(Entry(self._count, self.kernel.wall_ns() // 1000, fields, self.boot_id))
 
     def vacuum(self, share: float) -> list[Entry]:
         """Throw the oldest away; returns them."""
@@ -57,28 +58,32 @@ class Reader:
         self._begin: int | None = 1
         self._at = 0
         self._known = 0
+        self._boot = ""
         self._number = journal.kernel.add(Opened(None, ready=self._has_news))
 
     def _has_news(self) -> bool:
         return self._journal._count > self._known
 
     def add_match(self, match: str) -> None:
-        """Everything here is sshd's, of this boot."""
+        """Everything here is sshd's; which boot's is asked for."""
+        if match.startswith("_BOOT_ID="):
+            self._boot = match.removeprefix("_BOOT_ID=")
 
     def _next(self) -> bool:
         self._journal.kernel.enter("journal_next", "/journal")
         least = self._begin if self._begin is not None else self._at + 1
         for entry in self._journal.entries:
-            if entry.number >= least:
+            if entry.number >= least and self._boot in ("", entry.boot):
                 self._at, self._begin = entry.number, None
                 return True
         return False
 
     def _previous(self) -> bool:
-        if not self._journal.entries:
-            return False
-        self._at, self._begin = self._journal.entries[-1].number, None
-        return True
+        for entry in reversed(self._journal.entries):
+            if self._boot in ("", entry.boot):
+                self._at, self._begin = entry.number, None
+                return True
+        return False
 
     def _entry(self) -> Entry:
         for entry in self._journal.entries:

@@ -54,7 +54,10 @@ class Status:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A file, directory or named pipe. ``synced``: of a file's bytes, how many a power cut leaves."""
+    """A file, directory or named pipe. ``synced``: of a file's bytes, how many a power cut leaves.
+
+    ``volatile``: a directory in which it may undo what happened to names since the last sync.
+    """
 
     mode: int
     ino: int
@@ -67,6 +70,7 @@ class Node:
     writers: int = 0
     capacity: int = PIPE_BYTES
     locked: bool = False
+    volatile: bool = False
 
     @property
     def is_pipe(self) -> bool:
@@ -132,6 +136,8 @@ class Kernel:
         self.signals: list[int] = []
         self.timers: list[tuple[int, Callable[..., object], tuple[object, ...]]] = []
         self.inotifies: list[Inotify] = []
+        self.booted_us = 0
+        self._undo: list[tuple[Node, Callable[[], None]]] = []  # what happened to names and is not durable yet
         self._notes: list[str] = []
         self._ino = 100
         self._free_inos: list[int] = []
@@ -190,6 +196,7 @@ class Kernel:
         if old is not None:
             self.forget(old)
         directory.entries[name] = node = self.new_node(mode)
+        self._note_names(directory, {name: old})
         self.changed(directory)
         return node
 
@@ -199,6 +206,7 @@ class Kernel:
             node = directory.entries.pop(name)
         except KeyError:
             raise failure(errno.ENOENT, path) from None
+        self._note_names(directory, {name: node})
         self.forget(node)
         self.changed(directory)
 
@@ -210,9 +218,55 @@ class Kernel:
         node = source.entries.pop(name)
         replaced = target.entries.get(new_name)
         target.entries[new_name] = node
+        if source is target:
+            self._note_names(source, {new_name: replaced, name: node})
         if replaced is not None:
             self.forget(replaced)
         self.changed(source)
+
+    def _note_names(self, directory: Node, before: dict[str, Node | None]) -> None:
+        """Names of a directory changed. ``before``: what they were."""
+        if not directory.volatile:
+            return
+
+        def undo() -> None:
+            for name, node in before.items():
+                now = directory.entries.pop(name, None)
+                if node is not None:
+                    directory.entries[name] = node
+                    if node.ino in self._free_inos:  # it had no name left
+                        self._free_inos.remove(node.ino)
+                if now is not None and now not in directory.entries.values():
+                    now.names = 0
+                    self.release(now)
+            for node in directory.entries.values():
+                node.names = 1
+
+        self._undo.append((directory, undo))
+
+    def synced(self, node: Node) -> None:
+        """fsync(2): the bytes of a file, or the names of a directory, are durable."""
+        node.synced = len(node.data)
+        self._undo = [(directory, undo) for directory, undo in self._undo if directory is not node]
+
+    def cut_power(self, keep: Callable[[int], int]) -> None:
+        """What was not synced is lost, in part. ``keep``: how many of so many last for ever, of names and of bytes.
+
+        Names change in the order in which they were changed; each file loses an end of its own, or has zeros there.
+        """
+        self.end()
+        for _, undo in self._undo[keep(len(self._undo)) :][::-1]:
+            undo()
+        self._undo.clear()
+        for directory in self._dirs.values():
+            for node in directory.entries.values() if directory.volatile else ():
+                lost = len(node.data) - node.synced
+                if lost > 0:
+                    kept = node.synced + keep(lost)
+                    zeros = bytes(len(node.data) - kept) if keep(3) == 1 else b""
+                    node.data[kept:] = zeros
+                node.synced = len(node.data)
+        self.booted_us = self.now_us
 
     def forget(self, node: Node) -> None:
         """A name of it is gone; its inode is free when nobody has it open."""

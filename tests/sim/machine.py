@@ -199,7 +199,7 @@ class Os:
     def fsync(self, fd: int) -> None:
         node = self._enter("fsync", fd).node
         assert node is not None
-        node.synced = len(node.data)
+        self._kernel.synced(node)
 
     fdatasync = fsync
 
@@ -297,7 +297,7 @@ class Clocks:
         return self._kernel.wall_ns() / 1e9
 
     def monotonic_ns(self) -> int:
-        return self._kernel.now_us * 1000
+        return (self._kernel.now_us - self._kernel.booted_us) * 1000
 
     def clock_gettime_ns(self, clock: int) -> int:
         """Of CLOCK_BOOTTIME, the one that is asked for: nobody sets it."""

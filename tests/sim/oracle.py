@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,18 +17,26 @@ Event = dict[str, Any]
 HEAD = b'{"metadata":'
 
 
-class Oracle:
-    """Compares one outcome with its truth."""
+def check(outcome: Outcome) -> int:
+    """All that must hold; returns how many events there are. Errors: BrokenError."""
+    return sum(Oracle(outcome, number).check() for number in range(len(outcome.boots)))
 
-    def __init__(self, outcome: Outcome) -> None:
+
+class Oracle:
+    """Compares what came of one boot with its truth."""
+
+    def __init__(self, outcome: Outcome, number: int) -> None:
         self.outcome = outcome
         scenario = outcome.scenario
-        self.logins = {str(login.ses): login for login in outcome.truth.logins}
+        boots = outcome.boots
+        self.boot = boots[number]
+        self.ends_ms = boots[number + 1].begins_ms if number + 1 < len(boots) else 1 << 62
+        self.logins = {str(login.ses): login for login in self.boot.truth.logins}
         kinds = {step.kind for step in scenario.steps}
         self.audit_whole = "audit" not in outcome.destroyed
         self.sshd_whole = "sshd" not in outcome.destroyed
         # A line that waits for its session is given up by the clock, and that was wrong.
-        self.told = self.sshd_whole and not outcome.jumped
+        self.told = self.sshd_whole and not outcome.jumped and self.boot.whole is None
         # Its sessions were nowhere but in a state that could not be saved.
         self.forgot = any(STATE_DIR in step.args for step in scenario.steps) and not self.audit_whole
         self.once = scenario.output == "file" or (outcome.lives == 1 and "reader" not in kinds)
@@ -59,7 +68,9 @@ class Oracle:
                 _require(not self.once, "lines", "an empty line")
                 continue
             try:
-                events.append(msgspec.json.decode(line))
+                event = msgspec.json.decode(line)
+                if len(self.outcome.boots) == 1 or self.boot.begins_ms <= _time_ms(event) < self.ends_ms:
+                    events.append(event)
             except msgspec.DecodeError:
                 # A kill can leave half a line in a pipe. The next process ends it; nothing else may stand behind it.
                 torn += not self.once and line.startswith(HEAD) and line.find(HEAD, 1) < 0
@@ -106,7 +117,7 @@ class Oracle:
         # Where a record is cut off an event, its serial came all the same; a cut goes through those that interleave.
         cut = self.outcome.cuts * self.outcome.scenario.window
         for ses, login in self.logins.items():
-            missing = [seq for seq, _, _ in login.events if (ses, seq) not in there]
+            missing = [seq for seq, _, _ in login.events if (ses, seq) not in there and self._came(seq)]
             if not missing:
                 continue
             text = f"{missing} of session {ses}"
@@ -117,6 +128,10 @@ class Oracle:
             bare = [seq for seq in seqs if not any(hole["from"] <= seq <= hole["to"] for hole in holes)]
             told = self.forgot or self.outcome.unplaced or others or len(bare) <= cut or self._at_end(bare)
             _require(told, "gap", f"{bare} of session {ses} and no AuditGap tells of it")
+
+    def _came(self, seq: int) -> bool:
+        """Whether all its records were written before the power failed."""
+        return self.boot.whole is None or seq in self.boot.whole
 
     def _at_end(self, missing: list[int]) -> bool:
         """What is missing is behind all that came: no serial shows that it was there."""
@@ -132,10 +147,10 @@ class Oracle:
         # Where a part of a line was destroyed, what is left of it may say less; it must not say anything else.
         false = [
             said for said in by_sshd
-            if said not in true and (self.sshd_whole or not any(_less(said, known) for known in true))
+            if said not in true and ((self.sshd_whole and self.boot.whole is None) or not any(_less(said, known) for known in true))
         ]  # fmt: skip
         _require(not false, "attribution", f"no such login: {false}")
-        if self.sshd_whole:
+        if self.sshd_whole and self.boot.whole is None:
             _require(not true.keys() - by_sshd.keys(), "lost", f"login {list(true.keys() - by_sshd.keys())}")
         for event in told:
             if event["component"] == "auditd":
@@ -150,7 +165,7 @@ class Oracle:
     def _logouts(self) -> None:
         """A session ends once."""
         ended = {event["metadata"]["auditId"] for event in self.events + self.thrown if event["type"] == "UserLogout"}
-        if self.audit_whole:
+        if self.audit_whole and self.boot.whole is None:
             sessions = {ses for ses in ended if ses in self.logins}
             _require(sessions == set(self.logins), "lost", f"logout of {sorted(set(self.logins) - sessions)}")
             if self.told:
@@ -173,7 +188,18 @@ class Oracle:
             whole = self.sshd_whole if event["component"] == "sshd" else self.audit_whole
             if extra["reason"] == "login_without_session":
                 whole = self.audit_whole and self.told
+            whole = whole and extra["reason"] not in self._of_boot()
             _require(not whole, "gap", f"nothing is missing: {event}")
+
+    def _of_boot(self) -> tuple[str, ...]:
+        """What is told of a boot, and of logins whose session it cut off."""
+        if self.boot.whole is not None:
+            return ("login_without_session",)
+        return ("auditd_started",) if self.boot.begins_ms else ()
+
+
+def _time_ms(event: Event) -> int:
+    return int(datetime.fromisoformat(event["loggedAt"]).timestamp() * 1000)
 
 
 def _less(said: tuple[str, ...], true: tuple[str, ...]) -> bool:

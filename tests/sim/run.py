@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from dataclasses import dataclass, replace
 
-from tests.sim.oracle import Oracle
+from tests.sim.oracle import check
 from tests.sim.scenario import Scenario, make
 from tests.sim.world import BrokenError, World
 
@@ -30,7 +30,7 @@ def try_out(scenario: Scenario, trace: list[str] | None = None) -> Result:
     events = 0
     try:
         outcome = world.run()
-        events = Oracle(outcome).check()
+        events = check(outcome)
     except BrokenError as exc:
         rule, text = exc.rule, str(exc)
     kernel = world.kernel

@@ -7,6 +7,9 @@ import random
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
+MORE_FROM = 30_000
+"""The first seed with the faults of _more()."""
+
 AUDIT_DIR, SSHD_DIR, OUT_DIR, STATE_DIR = "/var/log/audit", "/var/log/sshd", "/var/log/out", "/var/lib/audito"
 
 Value = int | str | float
@@ -88,7 +91,19 @@ def make(seed: int) -> Scenario:
     # A few kinds at a time, so that one does not always hide another.
     chosen = rng.sample(possible, min(len(possible), rng.randrange(1, 6)))
     steps = [_step(rng, made, rng.choice(chosen)) for _ in range(rng.randrange(1, 10))] if chosen else []
-    return replace(made, steps=tuple(sorted((one for group in steps for one in group), key=lambda step: step.at_ms)))
+    faults = [one for group in steps for one in group]
+    if seed >= MORE_FROM:
+        faults += _more(random.Random(f"more of {seed}"), made)
+    return replace(made, steps=tuple(sorted(faults, key=lambda step: step.at_ms)))
+
+
+def _more(rng: random.Random, made: Scenario) -> list[Step]:
+    """Faults that came later: seeds that stand in tests and docs mean what they meant."""
+    steps = []
+    # A line that is read before its time, which is what delay_ms makes, would be of the next boot.
+    if made.output == "file" and made.delay_ms < 1_000 and rng.random() < 0.25:
+        steps += _step(rng, made, "power")
+    return steps
 
 
 def _always(made: Scenario) -> bool:
@@ -124,7 +139,7 @@ def _step(rng: random.Random, made: Scenario, kind: str) -> list[Step]:
     at_ms, calls = rng.randrange(made.lasts_ms + 1_000), rng.randrange(rng.choice((1, 40, 400)))
     until_ms = at_ms + rng.choice((50, 1_500, 8_000))
     where = rng.choice((OUT_DIR, STATE_DIR))
-    if kind in ("kill", "term"):
+    if kind in ("kill", "term", "power"):
         return [Step(at_ms, calls, kind, (rng.choice((0, 100, 4_000)),))]
     if kind == "full":
         return [Step(at_ms, calls, kind, (where, rng.randrange(3_000))), Step(until_ms, 0, "free", (where,))]

@@ -7,9 +7,11 @@ import gc
 import heapq
 import logging
 import random
+import re
 import signal
 import stat
-from collections.abc import Coroutine, Generator, Iterator
+from collections import Counter
+from collections.abc import Coroutine, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -26,7 +28,6 @@ from tests.sim.machine import Loop, installed
 from tests.sim.scenario import AUDIT_DIR, OUT_DIR, SSHD_DIR, STATE_DIR, Scenario, Step
 
 START_MS = 1_795_000_000_000
-START_US = START_MS * 1000
 AUDIT_LOG, AUDIT_PIPE = f"{AUDIT_DIR}/audit.log", f"{AUDIT_DIR}/pipe"
 SSHD_LOG, SSHD_PIPE = f"{SSHD_DIR}/secure", f"{SSHD_DIR}/pipe"
 OUTPUT = f"{OUT_DIR}/events.jsonl"
@@ -61,11 +62,21 @@ class BrokenError(Exception):
 
 
 @dataclass
+class Boot:
+    """One boot of the host. ``begins_ms``: by the wall clock; ``whole``: serials whose records are all in the log,
+    where it ended before the workload did."""
+
+    truth: Truth
+    begins_ms: int = 0
+    whole: set[int] | None = None
+
+
+@dataclass
 class Outcome:
     """What a run left behind, for the oracle."""
 
     scenario: Scenario
-    truth: Truth
+    boots: list[Boot]
     output: bytes = b""
     cuts: int = 0  # places where audit records may have been lost
     destroyed: set[str] = field(default_factory=set)  # streams of which bytes went that the daemon may not have read
@@ -79,39 +90,52 @@ class Outcome:
     calls: int = 0
 
 
+Part = tuple[int, int, str, bytes]
+"""What is written: µs from the start, order, stream, bytes."""
+
+SERIAL = re.compile(rb"audit\([0-9.]+:([0-9]+)\):")
+
+
 class _Tap:
     """Takes what the workload writes, with the time at which it does."""
 
-    def __init__(self, clock: Workload, parts: list[tuple[int, int, str, bytes]], stream: str) -> None:
+    def __init__(self, clock: Workload, parts: list[Part], stream: str) -> None:
         self._clock, self._parts, self._stream = clock, parts, stream
 
     def write(self, data: bytes) -> int:
-        self._parts.append((self._clock.clock_us - START_US, len(self._parts), self._stream, data))
+        start_us = self._clock.settings.start_ms * 1000
+        self._parts.append((self._clock.clock_us - start_us, len(self._parts), self._stream, data))
         return len(data)
 
 
-def inputs_of(scenario: Scenario) -> tuple[Truth, list[tuple[int, int, str, bytes]]]:
-    """The truth, and what is written when: µs from the start, order, stream, bytes."""
+def inputs_of(scenario: Scenario, start_ms: int = START_MS) -> tuple[Truth, list[Part]]:
+    """The truth, and what is written when, from the start of this boot on."""
     events = scenario.sessions * (scenario.commands + 7) * (1 + scenario.background)
     workload = Workload(
         Settings(
             sessions=scenario.sessions, commands=scenario.commands, concurrent=scenario.concurrent,
             background=scenario.background, window=scenario.window, unclaimed=scenario.unclaimed,
-            delay_ms=scenario.delay_ms, seed=scenario.seed, failures=0, start_ms=START_MS,
+            delay_ms=scenario.delay_ms, seed=scenario.seed + start_ms - START_MS, failures=0, start_ms=start_ms,
             events_per_second=max(5, int(events * 1000 / scenario.lasts_ms)),
         )
     )  # fmt: skip
-    parts: list[tuple[int, int, str, bytes]] = []
+    parts: list[Part] = []
     audit, sshd = _Tap(workload, parts, "audit"), _Tap(workload, parts, "sshd")
     pipe, syslog = (sshd, None) if scenario.sshd == "pipe" else (None, sshd)
     truth = workload.run(audit, pipe, syslog)  # type: ignore[arg-type]
     return truth, _torn(scenario, parts)
 
 
-def _torn(scenario: Scenario, parts: list[tuple[int, int, str, bytes]]) -> list[tuple[int, int, str, bytes]]:
+def serials_of(parts: Iterable[Part]) -> Counter[int]:
+    """How many records there are of each."""
+    audit = b"".join(data for _, _, stream, data in parts if stream == "audit")
+    return Counter(map(int, SERIAL.findall(audit)))
+
+
+def _torn(scenario: Scenario, parts: list[Part]) -> list[Part]:
     """Some writes in two parts, the second a little later, before all that follows it in its stream."""
     rng = random.Random(scenario.seed + 1)
-    made: list[tuple[int, int, str, bytes]] = []
+    made: list[Part] = []
     last = {"audit": 0, "sshd": 0}
     for at_us, _, stream, data in parts:
         at_us = max(at_us + BEGIN_US, last[stream])
@@ -133,8 +157,8 @@ class World:
         self.kernel = Kernel(START_MS)
         self.kernel.log = trace
         self.journal = Journal(self.kernel, BOOT_ID)
-        self.truth, inputs = inputs_of(scenario)
-        self.outcome = Outcome(scenario, self.truth)
+        truth, inputs = inputs_of(scenario)
+        self.outcome = Outcome(scenario, [Boot(truth)])
         self.zero_us = self.kernel.now_us
         self.inputs = inputs[::-1]
         self.steps = sorted(scenario.steps, key=lambda step: step.at_ms, reverse=True)
@@ -145,6 +169,7 @@ class World:
         self.reads = True
         self.idles = 0
         self.corrupted = False  # the newest state
+        self.power_cut = False  # it happened: the process dies at its next call
         self.restart_ms = 100
         self.broken: BrokenError | None = None
         self.stop_us = 0  # when a SIGTERM has to have ended the daemon
@@ -160,6 +185,8 @@ class World:
     def _lay_out(self) -> None:
         for path in (AUDIT_DIR, SSHD_DIR, OUT_DIR, STATE_DIR, "/journal"):
             self.kernel.make_dir(path)
+        for path in (OUT_DIR, STATE_DIR):
+            self.kernel.node(path).volatile = True
         if self.scenario.audit == "pipe":
             self.kernel.put(AUDIT_PIPE, stat.S_IFIFO | 0o600)
         else:
@@ -187,7 +214,7 @@ class World:
             ),
             output=Output(path=OUTPUT),
             events=Events(join_window_ms=scenario.join_window_ms),
-            host=Host(name="h", machine_id="m", boot_id=BOOT_ID),
+            host=Host(name="h", machine_id="m", boot_id=self.journal.boot_id),
             state=State(directory=STATE_DIR),
         )
 
@@ -203,6 +230,8 @@ class World:
         try:
             with installed(self.kernel, self.journal, self.loop_run):
                 while self._live():
+                    if self.power_cut:
+                        self._boot_again()
                     self._wait(self.kernel.now_us + self.restart_ms * 1000)
                     if self.outcome.lives > LIVES_MAX:
                         raise BrokenError("ends", f"{LIVES_MAX} lives")
@@ -398,6 +427,59 @@ class World:
             self.stop_us = self.kernel.now_us + STOP_MS * 1000
             self.kernel.signals.append(signal.SIGTERM)
 
+    def do_power(self, restart_ms: int) -> None:
+        """Power fails, and the host boots: another boot id, and serials, sessions and pids that start again."""
+        if len(self.outcome.boots) > 1 or self.outcome.jumped:
+            return
+        for stream in ("audit", "sshd"):
+            self._complete(stream)
+        self.power_cut = True
+        self.works.clear()
+        self._note_pipes()
+        self.restart_ms = restart_ms
+        written = self.outcome.boots[0]
+        missing = serials_of(self.inputs[::-1])
+        written.whole = {seq for login in written.truth.logins for seq, _, _ in login.events if seq not in missing}
+        for queue in self.queues.values():
+            queue.clear()
+        begins_ms = self.kernel.wall_ns() // 1_000_000 + 1
+        truth, inputs = inputs_of(self.scenario, begins_ms)
+        stamp = b"%d.%03d" % (begins_ms // 1000, begins_ms % 1000)
+        inputs.insert(
+            0, (0, -1, "audit", b"type=DAEMON_START msg=audit(%s:77): op=start ver=3.0.9 res=success\n" % stamp)
+        )
+        self.outcome.boots.append(Boot(truth, begins_ms))
+        later_us = self.kernel.now_us - self.zero_us
+        self.inputs = [(at_us + later_us, order, stream, data) for at_us, order, stream, data in inputs[::-1]]
+        last_us = max((part[0] for part in self.inputs), default=0) + self.zero_us
+        self.heal_us = max(self.heal_us, last_us + (LATEST_MS + 10) * 1000)
+        self.end_us = self.heal_us + self.settle_us
+        if self.kernel.dead:
+            self._boot_again()
+        else:
+            self.kernel.kill_due = True
+
+    def _complete(self, stream: str) -> None:
+        """The rest of a line of which a part is written: who writes it ends before the power does."""
+        path = AUDIT_LOG if stream == "audit" else SSHD_LOG
+        if not self.kernel.exists(path) or self.kernel.node(path).data[-1:] in (b"", b"\n"):
+            return
+        rest = next((part for part in reversed(self.inputs) if part[2] == stream), None)
+        if rest is not None:
+            self.inputs.remove(rest)
+            self._write(stream, rest[3])
+
+    def _boot_again(self) -> None:
+        self.power_cut = False
+        self.kernel.note("power cut")
+        self.kernel.cut_power(lambda count: self.rng.randrange(count + 1))
+        for path in (AUDIT_PIPE, SSHD_PIPE):
+            if self.kernel.exists(path):
+                self.kernel.node(path).data.clear()
+        if self.scenario.audit == "directory" and not self.kernel.exists(AUDIT_LOG):
+            self.live = self.kernel.put(AUDIT_LOG)
+        self.journal.boot_id = f"{len(self.outcome.boots):032x}"
+
     def _destroy(self, stream: str) -> None:
         self.outcome.cuts += 1
         self.outcome.destroyed.add(stream)
@@ -443,6 +525,8 @@ class World:
         self.kernel.faults.append(Fault("inotify", "", 0, int(40 * share)))
 
     def do_clock(self, jump_ms: int) -> None:
+        if len(self.outcome.boots) > 1:
+            return  # what is whose boot's is told apart by the time
         self.outcome.jumped = True
         self.kernel.wall_us += jump_ms * 1000
 
@@ -567,7 +651,11 @@ class World:
         numbers = [number for number in range(80, 0, -1) if self.kernel.exists(f"{OUTPUT}.{number}")]
         for path in [*(f"{OUTPUT}.{number}" for number in numbers), OUTPUT]:
             if self.kernel.exists(path):
-                self.outcome.output += bytes(self.kernel.node(path).data)
+                data = bytes(self.kernel.node(path).data)
+                if path != OUTPUT and len(self.outcome.boots) > 1:
+                    # The end of a file that is ours no more, which the power cut took: its events come again.
+                    data = data[: data.rfind(b"\n") + 1]
+                self.outcome.output += data
 
 
 def _all_of(size: int) -> int:
