@@ -27,7 +27,6 @@ cdef enum:
     LINES_BYTES_START = 65536
     LINES_BYTES_KEPT = 4 << 20      # a greater buffer, of many lines or a huge argv, is given back once it is taken
     TIME_TEXT_BYTES = 24            # 2026-11-23T07:00:00.000Z
-    NUMBER_BYTES_MAX = 10           # 4294967295
     FILTER_FIELDS = 4               # exe, key, uid, subjects: what costs something to find out
 
 cdef enum:                          # Directory: that which no argument names

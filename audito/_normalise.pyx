@@ -20,6 +20,7 @@ from audito._fields cimport (
     same_text, says_nothing, signed_int, stripped, without_mark,
 )
 from audito._processes cimport Lineage, Process, Processes
+from audito._put cimport NUMBER_BYTES_MAX, put, put_number, put_span
 from audito._redact cimport CONTEXT, HARMLESS, SECRET
 from audito._scan cimport (
     Span, ends_text, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of, span_starts, unhex,
@@ -1343,27 +1344,6 @@ cdef class ActionBuilder(Reader):
         self.second_text[21] = <char>(c'0' + ms // 10 % 10)
         self.second_text[22] = <char>(c'0' + ms % 10)
         return self.second_text
-
-
-cdef inline uint8_t *put(uint8_t *p, const void *text, size_t len) noexcept nogil:
-    if len:                                 # a span of nothing may point nowhere, which memcpy must not be given
-        memcpy(p, text, len)
-    return p + len
-
-
-cdef inline uint8_t *put_span(uint8_t *p, Span text) noexcept nogil:
-    return put(p, text.ptr, <size_t>text.len)
-
-
-cdef inline uint8_t *put_number(uint8_t *p, uint32_t number) noexcept nogil:
-    cdef uint8_t digits[NUMBER_BYTES_MAX]
-    cdef int i = NUMBER_BYTES_MAX
-    while True:
-        i -= 1
-        digits[i] = <uint8_t>(c'0' + number % 10)
-        number //= 10
-        if number == 0:
-            return put(p, &digits[i], <size_t>(NUMBER_BYTES_MAX - i))
 
 
 cdef inline object unset_if_none(object value):

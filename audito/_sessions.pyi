@@ -56,8 +56,8 @@ class Sessions:
         """(node, record time in ms, serial) of the events that wait for a login line."""
     def held_lines(self, slot: int, record_type: int) -> list[bytes]:
         """Lines of this record type among the events that the session holds."""
-    def dump(self) -> list[tuple[int, ...]]:
-        """One row a session, oldest first, in the order of the fields of ``core.SessionRow``."""
+    def dump(self) -> tuple[bytes, bytes]:
+        """JSON of all sessions, oldest first: the list of their ``core.SessionRow``, and slot to identity()."""
     def load(self, rows: Iterable[Any]) -> dict[int, int]:
         """Take in dump()'s rows, as objects with these fields, in their order; old slot to new of those that stay."""
     def generation(self, slot: int) -> int:

@@ -11,7 +11,7 @@ import heapq
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Meta, Raw, Struct
@@ -115,7 +115,7 @@ Flag = Annotated[int, Meta(ge=0, le=1)]
 
 
 class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
-    """One session as ``Sessions.dump`` gives it."""
+    """One session as ``Sessions.dump`` writes it."""
 
     slot: U32
     node: U32
@@ -751,12 +751,7 @@ class Core:
 
         What is in flight or held is read again from the input, and told apart from what was over by its stamp.
         """
-        rows = [SessionRow(*row) for row in self._sessions.dump()]
-        identities = {
-            row.slot: (Raw(identity[0]), Raw(identity[1]))
-            for row in rows
-            if row.state >= STATE_BOUND and (identity := self._sessions.identity(row.slot)) is not None
-        }
+        rows, identities = map(Raw, self._sessions.dump())
         pending = [login for login in self._pending_order if not login.settled]
         audit = self._audit
         again = Again(audit.taken - audit.resolved, audit.top_ms, audit.open_events())
@@ -767,8 +762,8 @@ class Core:
         ]
         return _encoder.encode(
             CoreState(
-                rows,
-                identities,
+                cast(Any, rows),
+                cast(Any, identities),
                 pending,
                 self._sshd_clock_ms,
                 self._ends.dump(),

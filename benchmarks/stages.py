@@ -104,7 +104,7 @@ AUDIT_COUNTS = (
 """The counters that say what became of the input; not those of how often a shortcut was taken."""
 
 SESSION_FIELDS = 7
-"""Of a row of Sessions.dump(): slot, node, session, pid, times, state."""
+"""Of a row of Sessions.dump(), a list: slot, node, session, pid, times, state."""
 
 
 def counts(**others: int) -> dict[str, int]:
@@ -125,7 +125,7 @@ def stream_job(data: bytes, items: int, sink_free: dict[str, int], sessions: int
                 stream.feed(chunk)
 
         def outcome() -> tuple[dict[str, int], bytes]:
-            rows = [row[:SESSION_FIELDS] for row in tables.dump()]
+            rows = [row[:SESSION_FIELDS] for row in json.loads(tables.dump()[0])]
             state = {"offset": stream.offset, "clock_ms": stream.clock_ms, "sessions": rows}
             told = {name: getattr(stream, name) for name in AUDIT_COUNTS}
             return {**told, "held": tables.held[0]}, json.dumps(state).encode()

@@ -16,6 +16,7 @@ PACKAGE = ROOT / "audito"
 FLOORS = (
     ("errors", "objects", "signals", "tables", "text"),
     ("_scan",),
+    ("_put",),
     ("_sessions", "_gaps", "_needles"),
     ("_fastparse", "_sshd", "events", "_redact"),
     ("redact",),
