@@ -149,6 +149,10 @@ class Output:
 
     def poll(self) -> None:
         """The once-a-second look: the file may have been rotated away, the one that failed may be back."""
+        is_waiting = self._watch.started or self._timer is not None
+        if self._data and not is_waiting:  # an error that nobody foresaw (no memory) ended the last try
+            self._blocked_ms = self._blocked_ms or monotonic_ms()
+            self._push()
         if self._blocked_ms:
             self._health.counters["output_blocked_ms"] += monotonic_ms() - self._blocked_ms
             self._blocked_ms = monotonic_ms()
