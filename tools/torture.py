@@ -24,8 +24,8 @@ TESTS = (
     "tests/faults", "tests/sources/test_spool.py", "tests/sinks/test_faults.py", "tests/sinks/test_file.py",
     "tests/test_sshd_live.py",
 )  # fmt: skip
-KILLS = 300
-"""Of F1 in one round, about two minutes."""
+KILLS = 1000
+"""Of F1 in one round, some five minutes."""
 
 TEST_S_MAX = 1800
 
