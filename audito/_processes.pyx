@@ -49,6 +49,7 @@ cdef class Processes:
 
     def __cinit__(self, container_of=None):
         self.container_of = container_of
+        self.rows_begin = PROCESSES
         # calloc gives untouched pages: a table that is not used costs no memory.
         self.rows = <Process *>PyMem_Calloc(PROCESSES, sizeof(Process))
         if not self.rows:
@@ -56,7 +57,7 @@ cdef class Processes:
 
     def __dealloc__(self):
         cdef int i
-        for i in range(self.rows_end):
+        for i in range(self.rows_begin, self.rows_end):
             self.clear(&self.rows[i])
         PyMem_Free(self.rows)
 
@@ -91,6 +92,7 @@ cdef class Processes:
         process.ppid = ppid
         process.slot = slot
         process.generation = generation
+        self.rows_begin = min(self.rows_begin, <int>(process - self.rows))
         self.rows_end = max(self.rows_end, <int>(process - self.rows) + 1)
 
     cdef int execute(self, Process *process, str exe, uint64_t time_ms) except -1:
@@ -134,7 +136,7 @@ cdef class Processes:
         cdef int i
         cdef bint parents
         for parents in (True, False):
-            for i in range(self.rows_end):
+            for i in range(self.rows_begin, self.rows_end):
                 process = &self.rows[i]
                 if process.pid == 0 or process.exe is NULL or (process.below is not NULL) != parents:
                     continue
