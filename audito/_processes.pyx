@@ -87,13 +87,14 @@ cdef class Processes:
 
     cdef void take(self, Process *process, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid) noexcept:
         # The row is this process's from now on.
+        cdef int place = <int>(process - self.rows)
         self.clear(process)
         process.pid = pid
         process.ppid = ppid
         process.slot = slot
         process.generation = generation
-        self.rows_begin = min(self.rows_begin, <int>(process - self.rows))
-        self.rows_end = max(self.rows_end, <int>(process - self.rows) + 1)
+        self.rows_begin = min(self.rows_begin, place)
+        self.rows_end = max(self.rows_end, place + 1)
 
     cdef int execute(self, Process *process, str exe, uint64_t time_ms) except -1:
         # It runs this program now. A container's runtime enters the container and then executes its program, so this
