@@ -94,7 +94,8 @@ cdef class Processes:
         process.slot = slot
         process.generation = generation
         self.rows_begin = min(self.rows_begin, place)
-        self.rows_end = max(self.rows_end, place + 1)
+        if self.rows_end <= place:
+            self.rows_end = place + 1
 
     cdef int execute(self, Process *process, str exe, uint64_t time_ms) except -1:
         # It runs this program now. A container's runtime enters the container and then executes its program, so this
