@@ -39,7 +39,8 @@ cdef struct Process:
 cdef class Processes:
     # Direct mapped by pid.
     cdef Process *rows
-    cdef int rows_end               # what is behind was never used, nor touched
+    cdef int rows_begin             # what is before it was never used, nor touched …
+    cdef int rows_end               # … nor what begins here
     cdef object container_of        # of a recent record, (pid, its time in ms) → events.Container or None; None: not live
 
     cdef Process *meet(self, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid, str exe,

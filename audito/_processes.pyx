@@ -63,6 +63,7 @@ cdef class Processes:
 
     def __cinit__(self, container_of=None):
         self.container_of = container_of
+        self.rows_begin = PROCESSES
         # calloc gives untouched pages: a table that is not used costs no memory.
         self.rows = <Process *>PyMem_Calloc(PROCESSES, sizeof(Process))
         if not self.rows:
@@ -70,7 +71,7 @@ cdef class Processes:
 
     def __dealloc__(self):
         cdef int i
-        for i in range(self.rows_end):
+        for i in range(self.rows_begin, self.rows_end):
             self.clear(&self.rows[i])
         PyMem_Free(self.rows)
 
@@ -100,13 +101,15 @@ cdef class Processes:
 
     cdef void take(self, Process *process, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid) noexcept:
         # The row is this process's from now on.
+        cdef int place = <int>(process - self.rows)
         self.clear(process)
         process.pid = pid
         process.ppid = ppid
         process.slot = slot
         process.generation = generation
-        if process - self.rows >= self.rows_end:
-            self.rows_end = <int>(process - self.rows) + 1
+        self.rows_begin = min(self.rows_begin, place)
+        if self.rows_end <= place:
+            self.rows_end = place + 1
 
     cdef int execute(self, Process *process, str exe, uint64_t time_ms) except -1:
         # It runs this program now. A container's runtime enters the container and then executes its program, so this
@@ -149,7 +152,7 @@ cdef class Processes:
         cdef int i
         cdef bint parents
         for parents in (True, False):
-            for i in range(self.rows_end):
+            for i in range(self.rows_begin, self.rows_end):
                 process = &self.rows[i]
                 if process.pid == 0 or process.exe is NULL or (process.below is not NULL) != parents:
                     continue

@@ -89,6 +89,13 @@ class CoreSettings(Struct, frozen=True, kw_only=True):
 LIVE_SETTINGS = ("event_types", "context", "join_window_ms", "redaction", "filters")
 """Those that can change while the core runs."""
 
+U32 = Annotated[int, Meta(ge=0, lt=2**32)]
+TimeMs = Annotated[int, Meta(ge=0, le=2**62)]
+LineMs = Annotated[int, Meta(ge=-(2**62), le=2**62)]
+Count = Annotated[int, Meta(ge=0, lt=2**62)]
+Pid = Annotated[int, Meta(ge=0, lt=2**31)]
+Flag = Annotated[int, Meta(ge=0, le=1)]
+
 
 class PendingLogin(Struct, eq=False):
     """A login line that has no session yet, or that claims one that is bound.
@@ -97,21 +104,15 @@ class PendingLogin(Struct, eq=False):
     came, 0 in a replay. ``login_id``: auditId of its UserLogin. ``source``, ``subjects``: as JSON, encoded once.
     """
 
-    pid: int
-    time_ms: int
+    pid: Pid
+    time_ms: LineMs
     timed: bool
-    seen_ms: int
+    seen_ms: TimeMs
     login_id: str
     source: Raw
     subjects: Raw
     contested: bool = False
     settled: bool = False
-
-
-U32 = Annotated[int, Meta(ge=0, lt=2**32)]
-TimeMs = Annotated[int, Meta(ge=0, le=2**62)]
-Pid = Annotated[int, Meta(ge=0, lt=2**31)]
-Flag = Annotated[int, Meta(ge=0, le=1)]
 
 
 class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
@@ -185,14 +186,14 @@ class CoreState(Struct):
     sessions: list[SessionRow]
     identities: dict[int, tuple[Raw, Raw]]
     pending: list[PendingLogin]
-    sshd_clock_ms: int
+    sshd_clock_ms: TimeMs
     ends: EndsState = msgspec.field(default_factory=EndsState)
     again: Again = msgspec.field(default_factory=Again)
     logins: LoginsState = msgspec.field(default_factory=LoginsState)
     serials: list[SerialRow] = []
-    unresolved_bytes: Annotated[int, Meta(ge=0, lt=2**62)] = 0
+    unresolved_bytes: Count = 0
     unwritten: U32 = 0
-    kernel_lost: int = 0
+    kernel_lost: Count = 0
     processes: list[ProcessRow] = []
     boot_ms: TimeMs = 0
     before_boot: bool = False
@@ -754,7 +755,7 @@ class Core:
         rows, identities = map(Raw, self._sessions.dump())
         pending = [login for login in self._pending_order if not login.settled]
         audit = self._audit
-        again = Again(audit.taken - audit.resolved, audit.top_ms, audit.open_events())
+        again = Again(audit.taken - audit.resolved, audit.top_ms, sorted(audit.open_events()))
         processes = [
             ProcessRow(row[0], *row[2:])
             for row in self._builder.dump_processes()

@@ -379,6 +379,25 @@ def test_a_state_of_more_sessions_than_the_table_holds_names_each_by_its_own_log
     assert {(a[0], a[1]) for a in acts(taken(again))} == {("5", "who5"), ("6", "who6")}
 
 
+@pytest.mark.parametrize(
+    "path",
+    [("sshd_clock_ms",), ("kernel_lost",), ("pending", 0, "pid"), ("pending", 0, "time_ms"), ("pending", 0, "seen_ms")],
+)
+def test_a_number_greater_than_any_that_is_written_in_the_state(path: tuple[str | int, ...]) -> None:
+    """The next feed compares it with a compiled number: OverflowError, out of the daemon."""
+    core, log = core_of(), Log()
+    core.feed_sshd(accepted(4000) + accepted(4001), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    state = json.loads(core.dump())
+    inner = state
+    for key in path[:-1]:
+        inner = inner[key]
+    assert path[-1] in inner
+    inner[path[-1]] = 2**64
+    with pytest.raises(StateError, match="cannot be read"):
+        core_of().load(json.dumps(state).encode(), 0, 0)
+
+
 def test_an_argument_whose_first_part_is_empty_as_the_first_text_of_all():
     """There is no scratch memory yet, and none is asked for: NULL was taken for an exception. SIGSEGV."""
     in_a_process("""

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -228,16 +229,15 @@ def settings(data: bytes) -> None:
         assert str(error)
 
 
-_scratch: Path | None = None
+@cache
+def _directory() -> tempfile.TemporaryDirectory[str]:
+    memory = "/dev/shm"
+    return tempfile.TemporaryDirectory(prefix="audito-fuzz-", dir=memory if os.access(memory, os.W_OK) else None)
 
 
 def scratch() -> Path:
     """A directory of this process for files, in memory where the host has such a file system."""
-    global _scratch
-    if _scratch is None:
-        memory = "/dev/shm"
-        _scratch = Path(tempfile.mkdtemp(prefix="audito-fuzz-", dir=memory if os.access(memory, os.W_OK) else None))
-    return _scratch
+    return Path(_directory().name)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
