@@ -68,9 +68,10 @@ torture: build ## the faults of docs/faults.md at full size, round after round; 
 	@$(PY) -m tools.torture --seconds $(or $(TORTURE),3600) $(TORTURE_ARGS)
 
 SEEDS ?= 10000
+FIRST ?= 0
 .PHONY: simulate
-simulate: build ## the daemon on a simulated kernel, with faults from SEEDS seeds; SIM_ARGS="--seed 7 --shrink" is one
-	@$(PY) -m tests.sim $(if $(SIM_ARGS),$(SIM_ARGS),--seeds $(SEEDS))
+simulate: build ## the daemon on a simulated kernel, with faults from SEEDS seeds; REPORT=build/simulator.json; SIM_ARGS="--seed 7 --shrink"
+	@$(PY) -m tests.sim $(if $(SIM_ARGS),$(SIM_ARGS),--first $(FIRST) --seeds $(SEEDS) $(if $(REPORT),--report $(REPORT)))
 
 FUZZ_SECONDS ?= 600
 TARGET ?= records

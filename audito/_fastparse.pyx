@@ -1055,11 +1055,13 @@ cdef class AuditStream:
         return 0
 
     def tick(self, uint64_t now_ms, bint idle=True):
+        cdef uint64_t last_ms = self.now_ms
         self.now_ms = now_ms
         while idle and self.oldest >= 0 and self.flights[self.oldest].born_ms + EVENT_TIMEOUT_MS < now_ms:
-            if self.flights[self.oldest].born_ms == 0:
-                # Born before the first tick: its age counts from now.
-                self.flights[self.oldest].born_ms = now_ms
+            if self.flights[self.oldest].born_ms in (0, last_ms):
+                # Born before the first tick, or since the last one, and this one is late (a disk that hung): its age
+                # counts from now. Less one: the next tick, late or not, does not take it for new again.
+                self.flights[self.oldest].born_ms = now_ms - 1
                 continue
             self.events_timed_out += 1
             self.complete(self.oldest)

@@ -384,7 +384,7 @@ cdef class Serials:
                 rows.append((self.names[i], track.node, track.base, track.end, track.run,
                              max(track.clock_ms, clocks.get(track.node, 0)), track.off_ms,
                              track.mark[0].ms if track.marks else 0, track.far if track.has_far else None,
-                             track.far_end, track.far_ms, self.packed(track)))
+                             track.far_end, track.far_ms, self.packed(track), track.restarted))
         self.stay()
         return rows
 
@@ -410,6 +410,7 @@ cdef class Serials:
             track.far_end = row.far_end
             track.far_ms = row.far_ms
             track.known = True
+            track.restarted = row.restarted
             track.boot_ms = boot_ms
             for i in range(width):
                 if bits[i // 8] >> (i & 7) & 1:

@@ -173,6 +173,7 @@ class SerialRow(Struct, array_like=True, forbid_unknown_fields=True):
     far_end: U32
     far_ms: TimeMs
     bits: bytes
+    restarted: Flag = 0
 
 
 class CoreState(Struct):

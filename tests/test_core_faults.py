@@ -588,6 +588,25 @@ def test_a_line_shorter_than_the_search_for_its_type_is_not_read_past_its_end() 
     assert core.counters()["reject_not_a_record"] == 1
 
 
+def test_f09_a_late_tick_cuts_no_event_in_two() -> None:
+    """A disk hung for 3 s; half an event was written just before we read on, half after it."""
+    core, log = core_of(), Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    core.tick(BASE_MS)
+    event = log.execve(b"id", ses=7)
+    half = event.index(b"type=EXECVE")
+    core.feed_audit(event[:half])
+    core.tick(BASE_MS + 3_000)
+    core.feed_audit(event[half:])
+    (act,) = [e for e in taken(core) if e["metadata"].get("extra", {}).get("action") == "executed"]
+    assert act["metadata"]["extra"]["process_args"] == ["id"]
+    core.feed_audit(log.execve(b"ls", ses=7)[:half])
+    for later_ms in (6_000, 9_000):
+        core.tick(BASE_MS + later_ms)  # late, each of them: the event does not wait for ever
+    assert "executed" in str(acts(taken(core)))
+
+
 def rebooted(core: Core, boot_ms: int, *, again: bool = True) -> Core:
     """What a process of the next boot makes of it; audit input goes on where it was taken, or is gone."""
     after = core_of()

@@ -141,6 +141,18 @@ def test_a_boot_without_a_clock_of_its_own_begins_anew_with_auditd() -> None:
     assert told(lines(range(5000, 5100)), start, lines([1, 2, 4, 5], ms=1000)) == [(3, 3, 1)]
 
 
+def test_a_boot_that_auditd_told_of_is_one_after_a_restart_too() -> None:
+    """The first serials of the new count are among those that were seen of the old one."""
+    core = new_core()
+    core.feed_audit(lines(range(1, 20)))
+    core.feed_audit(line(4711, BASE_MS + 59_000, "DAEMON_START", body="op=start ver=3.0.9 ses=4294967295 res=success"))
+    gaps(core)
+    again = restarted(core)
+    again.feed_audit(lines([1, 2, 4, 5], ms=BASE_MS + 60_000))
+    again.flush()
+    assert [event["metadata"]["extra"]["from"] for event in gaps(again)] == [3]
+
+
 def test_serials_wrap() -> None:
     around = range(WRAP - 700, WRAP + 700)
     missing = [serial for serial in around if serial % 50 == 7]

@@ -13,7 +13,8 @@ from audito.written import Written
 from tests.sim.run import Result, prepare, run_seed, shrink, try_out
 from tests.sim.scenario import make
 
-SEEDS = int(os.environ.get("SIMULATOR_SEEDS", "300"))
+SEEDS = int(os.environ.get("SIMULATOR_SEEDS", "200"))
+"""``make simulate`` runs more of them."""
 
 FOUND = {
     10: "a kill in the middle of closing", 118: "the output cannot be read back at the start", 144: "no fault at all",
@@ -21,6 +22,8 @@ FOUND = {
     21204: "a login read again after a vacuum", 325: "calls that fail while a directory is opened", 535: "the output rotated twice before a kill",
     1722: "a journal vacuumed while it is read", 1758: "half a record at SIGTERM",
     20018: "half a line before a whole one", 20498: "a line broken off in a pipe by a kill",
+    52209: "an event half read when a disk that hung goes on", 50892: "a restart between auditd's start after a boot and the first serial",
+    100006: "the end of the log of the boot before", 100190: "a login line of the boot before, and a pid of this one",
     21319: "a pipe, and a kill before a serial was saved", 21469: "a log cut twice in one millisecond",
 }  # fmt: skip
 """Seeds that broke something once."""
@@ -32,7 +35,7 @@ def told(results: list[Result]) -> str:
 
 def test_f33_every_seed_keeps_the_contract() -> None:
     with ProcessPoolExecutor(os.cpu_count(), initializer=prepare) as pool:
-        results = list(pool.map(run_seed, [*FOUND, *range(100_000, 100_000 + SEEDS)], chunksize=10))
+        results = list(pool.map(run_seed, [*FOUND, *range(10_000, 10_000 + SEEDS)], chunksize=10))
     assert not told(results)
     assert sum(one.lives for one in results) > len(results)  # some were killed
 

@@ -1,6 +1,6 @@
 """Run seeds, replay one, make a failing one small.
 
-python -m tests.sim --seeds 10000          # 100000 … 109999, on all CPUs
+python -m tests.sim --seeds 10000          # 0 … 9999, on all CPUs; from 30000 on with more faults
 python -m tests.sim --seed 4711 --trace    # one, with all that happened
 python -m tests.sim --seed 4711 --shrink   # the fewest faults that still break the same rule
 """
@@ -8,28 +8,39 @@ python -m tests.sim --seed 4711 --shrink   # the fewest faults that still break 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import platform
+import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from tests.sim.run import Result, prepare, run_seed, shrink, try_out
 from tests.sim.scenario import make
+
+ROOT = Path(__file__).parent.parent.parent
+BATCH = 10_000
+REPORT_S = 10
 
 
 def main() -> int:
     """As the flags say; 1 when an invariant was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.sim")
     parser.add_argument("--seeds", type=int, default=1_000, help="how many")
-    parser.add_argument("--first", type=int, default=100_000, help="the first of them")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--trace", action="store_true", help="print what happened")
     parser.add_argument("--shrink", action="store_true", help="print the smallest scenario that fails in the same way")
+    parser.add_argument("--report", type=Path, help="write what came of it to this file, as JSON, every 10 s")
     args = parser.parse_args()
     if args.seed is not None:
         return one(args.seed, trace=args.trace, small=args.shrink)
-    return many(range(args.first, args.first + args.seeds), args.jobs)
+    return many(range(args.first, args.first + args.seeds), args.jobs, args.report)
 
 
 def one(seed: int, *, trace: bool, small: bool) -> int:
@@ -47,23 +58,64 @@ def one(seed: int, *, trace: bool, small: bool) -> int:
     return bool(result.rule)
 
 
-def many(seeds: range, jobs: int) -> int:
+@dataclass
+class Total:
+    """What came of the seeds so far. ``seconds``: of wall time."""
+
+    commit: str
+    machine: str
+    first: int
+    seeds: int = 0
+    lives: int = 0
+    calls: int = 0
+    events: int = 0
+    seconds: float = 0.0
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        self.seeds += 1
+        self.lives += result.lives
+        self.calls += result.calls
+        self.events += result.events
+        if result.rule:
+            self.failures.append({"seed": result.seed, "rule": result.rule, "text": result.text[:300]})
+
+
+def many(seeds: range, jobs: int, report: Path | None) -> int:
     """Run them all; each failure is told as it comes."""
-    began = time.monotonic()
-    failed: list[Result] = []
-    lives = calls = events = 0
-    with ProcessPoolExecutor(jobs, initializer=prepare) as pool:
-        for result in pool.map(run_seed, seeds, chunksize=20):
-            lives, calls, events = lives + result.lives, calls + result.calls, events + result.events
-            if result.rule:
-                failed.append(result)
-                print(f"seed {result.seed}: {result.rule}: {result.text[:300]}", flush=True)
-    took = time.monotonic() - began
-    print(
-        f"{len(seeds):,} seeds, {lives:,} lives, {calls:,} system calls, {events:,} events in {took:.0f} s: "
-        f"{len(failed)} failed"
+    began = told = time.monotonic()
+    total = Total(
+        commit(), f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}", seeds.start
     )
-    return bool(failed)
+    with ProcessPoolExecutor(jobs, initializer=prepare) as pool:
+        for start in range(seeds.start, seeds.stop, BATCH):  # not all at once: the pool makes a list of what it maps
+            for result in pool.map(run_seed, range(start, min(start + BATCH, seeds.stop)), chunksize=20):
+                total.add(result)
+                total.seconds = round(time.monotonic() - began, 1)
+                if result.rule:
+                    print(f"seed {result.seed}: {result.rule}: {result.text[:300]}", flush=True)
+                if report is not None and time.monotonic() - told > REPORT_S:
+                    told = time.monotonic()
+                    write(report, total)
+    if report is not None:
+        write(report, total)
+    print(
+        f"{total.seeds:,} seeds, {total.lives:,} lives, {total.calls:,} system calls, {total.events:,} events "
+        f"in {total.seconds:.0f} s: {len(total.failures)} failed"
+    )
+    return bool(total.failures)
+
+
+def write(report: Path, total: Total) -> None:
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(json.dumps(asdict(total), indent=1) + "\n")
+
+
+def commit() -> str:
+    """Of the tree; with "+" where it was changed since."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=ROOT, capture_output=True, check=False).returncode
+    return head.strip() + "+" * bool(changed)
 
 
 if __name__ == "__main__":

@@ -394,7 +394,9 @@ MODULES = (
 """What runs in a simulation and meets the world."""
 
 
-def bindings(kernel: Kernel, journal: Journal, run: Callable[..., int]) -> dict[str, dict[str, Any]]:
+def bindings(
+    kernel: Kernel, journal: Journal, run: Callable[..., int], make: Callable[..., Any]
+) -> dict[str, dict[str, Any]]:
     """What each module's names mean while the simulation runs."""
     system, clocks, fcntl, select = Os(kernel), Clocks(kernel), Fcntl(kernel), Select(kernel)
     threading = SimpleNamespace(Timer=lambda delay_s, call, args: Timer(kernel, delay_s, call, args))
@@ -407,7 +409,7 @@ def bindings(kernel: Kernel, journal: Journal, run: Callable[..., int]) -> dict[
         IN_CREATE=1, IN_MOVED_TO=2, IN_MOVED_FROM=4, IN_DELETE=8, IN_ONLYDIR=16, IN_MODIFY=32,
     )  # fmt: skip
     special: dict[str, dict[str, Any]] = {
-        "daemon": {"signal": signals, "threading": threading, "uvloop": SimpleNamespace(run=run),
+        "daemon": {"Daemon": make, "signal": signals, "threading": threading, "uvloop": SimpleNamespace(run=run),
                    "gc": SimpleNamespace(freeze=lambda: None, set_threshold=lambda count: None),
                    "proc": SimpleNamespace(has_the_kernels_pids=lambda: False)},
         "checkpoint": {"open": lambda fd, mode: File(system, fd)},
@@ -424,12 +426,12 @@ def bindings(kernel: Kernel, journal: Journal, run: Callable[..., int]) -> dict[
 
 
 @contextlib.contextmanager
-def installed(kernel: Kernel, journal: Journal, run: Callable[..., int]) -> Iterator[None]:
-    """audito's modules run on this kernel; ``run``: in place of uvloop's."""
+def installed(kernel: Kernel, journal: Journal, run: Callable[..., int], make: Callable[..., Any]) -> Iterator[None]:
+    """audito's modules run on this kernel; ``run``: in place of uvloop's; ``make``: of the class Daemon."""
     missing = object()
     before: list[tuple[Any, str, Any]] = []
     try:
-        for name, names in bindings(kernel, journal, run).items():
+        for name, names in bindings(kernel, journal, run, make).items():
             module = importlib.import_module(f"audito.{name}")
             for attribute, value in names.items():
                 before.append((module, attribute, vars(module).get(attribute, missing)))

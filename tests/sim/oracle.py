@@ -92,6 +92,7 @@ class Oracle:
             _require(ses in self.logins, "attribution", f"session {ses} is no ssh login's: {event}")
             login = self.logins[ses]
             wanted = {seq: (action, argv) for seq, action, argv in login.events}
+            _require(extra["sequence"] not in self.boot.lost, "truth", f"event {extra['sequence']} was lost")
             _require(extra["sequence"] in wanted, "attribution", f"event {extra['sequence']} is not of session {ses}")
             action, argv = wanted[extra["sequence"]]
             _require(extra["action"] == action, "truth", f"event {extra['sequence']}: {extra['action']}, not {action}")
@@ -104,7 +105,8 @@ class Oracle:
         said, true = said_of(event), who(login)
         if self.told and self.audit_whole:
             _require(said == true, "attribution", f"{_name(event)} is given to {said}, not to {true}")
-        _require(_less(said, true), "attribution", f"{_name(event)} is given to {said}, not to {true}")
+        holds = _less(said, true, cut=not self.sshd_whole)
+        _require(holds, "attribution", f"{_name(event)} is given to {said}, not to {true}")
 
     def _nothing_lost(self) -> None:
         """I1, I5."""
@@ -118,20 +120,30 @@ class Oracle:
         cut = self.outcome.cuts * self.outcome.scenario.window
         for ses, login in self.logins.items():
             missing = [seq for seq, _, _ in login.events if (ses, seq) not in there and self._came(seq)]
+            if self.audit_whole and self.boot.whole is None:
+                untold = [seq for seq, _, _ in login.events if seq in self.boot.lost and not self._told(seq, holes)]
+                _require(not untold, "gap", f"the kernel lost {untold} of session {ses}, and no AuditGap tells of it")
             if not missing:
                 continue
             text = f"{missing} of session {ses}"
             _require(not self.audit_whole, "lost", text)
             # A session whose LOGIN is among them is nobody's, and so is what it does.
             opened = next(seq for seq, action, _ in login.events if action == "changed-login-id-to")
-            seqs = [opened] if opened in missing else missing
+            forgotten = any(hole["from"] <= opened <= hole["to"] for hole in holes)  # by a kill that it outlived
+            seqs = [opened] if opened in missing or forgotten else missing
             bare = [seq for seq in seqs if not any(hole["from"] <= seq <= hole["to"] for hole in holes)]
             told = self.forgot or self.outcome.unplaced or others or len(bare) <= cut or self._at_end(bare)
             _require(told, "gap", f"{bare} of session {ses} and no AuditGap tells of it")
 
     def _came(self, seq: int) -> bool:
-        """Whether all its records were written before the power failed."""
-        return self.boot.whole is None or seq in self.boot.whole
+        """Whether all its records were written, and before the power failed."""
+        return seq not in self.boot.lost and (self.boot.whole is None or seq in self.boot.whole)
+
+    def _told(self, seq: int, holes: list[Event]) -> bool:
+        """Whether a hole has this serial, which is no other's, or nothing came after it."""
+        return any(hole["from"] <= seq <= hole["to"] for hole in holes) or self.boot.lost.issuperset(
+            range(seq, self.boot.truth.last_seq + 1)
+        )
 
     def _at_end(self, missing: list[int]) -> bool:
         """What is missing is behind all that came: no serial shows that it was there."""
@@ -147,7 +159,7 @@ class Oracle:
         # Where a part of a line was destroyed, what is left of it may say less; it must not say anything else.
         false = [
             said for said in by_sshd
-            if said not in true and ((self.sshd_whole and self.boot.whole is None) or not any(_less(said, known) for known in true))
+            if said not in true and ((self.sshd_whole and self.boot.whole is None) or not any(_less(said, known, cut=True) for known in true))
         ]  # fmt: skip
         _require(not false, "attribution", f"no such login: {false}")
         if self.sshd_whole and self.boot.whole is None:
@@ -160,7 +172,9 @@ class Oracle:
                 if self.told and self.audit_whole:
                     _require(not login.claimed, "attribution", f"sshd told of session {login.ses}, and it is unknown")
         conflicts = [event for event in self.events if event["type"] == "IdentityConflict"]
-        _require(not conflicts, "attribution", f"a conflict where there is none: {conflicts[:1]}")
+        # A pid that is used again, by a session whose LOGIN was destroyed, is a second claim on the one before.
+        real = self.audit_whole or not self.outcome.scenario.pids
+        _require(not conflicts or not real, "attribution", f"a conflict where there is none: {conflicts[:1]}")
 
     def _logouts(self) -> None:
         """A session ends once."""
@@ -189,6 +203,8 @@ class Oracle:
             if extra["reason"] == "login_without_session":
                 whole = self.audit_whole and self.told
             whole = whole and extra["reason"] not in self._of_boot()
+            if extra["reason"] == "sequence":
+                whole = whole and not self.boot.lost.issuperset(range(extra["from"], extra["to"] + 1))
             _require(not whole, "gap", f"nothing is missing: {event}")
 
     def _of_boot(self) -> tuple[str, ...]:
@@ -202,9 +218,11 @@ def _time_ms(event: Event) -> int:
     return int(datetime.fromisoformat(event["loggedAt"]).timestamp() * 1000)
 
 
-def _less(said: tuple[str, ...], true: tuple[str, ...]) -> bool:
-    """Whether all that is said is true; what is not said is "unknown"."""
-    return all(one in (other, "unknown") for one, other in zip(said, true, strict=True))
+def _less(said: tuple[str, ...], true: tuple[str, ...], *, cut: bool) -> bool:
+    """Whether all that is said is true; what is not said is "unknown", or ``cut``: a log emptied in mid-line does that."""
+    return all(
+        one in (other, "unknown") or (cut and other.startswith(one)) for one, other in zip(said, true, strict=True)
+    )
 
 
 def _name(event: Event) -> tuple[Any, ...]:

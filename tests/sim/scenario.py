@@ -33,7 +33,8 @@ class Scenario:
     """All that a run depends on; times are ms from its start.
 
     ``sessions`` to ``delay_ms``: of the workload. ``torn``: share of the writes that come in two parts. ``naps``: the
-    daemon is late for its timers where it has nothing to do.
+    daemon is late for its timers where it has nothing to do. ``kernel_lost``: share of what sessions do. ``pids``: of the
+    host, 0 for more than are used.
     """
 
     seed: int
@@ -52,6 +53,8 @@ class Scenario:
     logs_kept: int
     torn: float
     naps: bool
+    kernel_lost: float
+    pids: int
     steps: tuple[Step, ...] = field(default=())
 
     def without(self, steps: set[int]) -> Scenario:
@@ -83,6 +86,8 @@ def make(seed: int) -> Scenario:
         logs_kept=rng.choice((2, 5, 12)),
         torn=rng.choice((0.0, 0.3)),
         naps=seed % 4 != 0,
+        kernel_lost=0.0,
+        pids=0,
     )
     # sshd's line and its session may be as far from each other as all is long.
     made = replace(made, join_window_ms=max(made.join_window_ms, made.lasts_ms))
@@ -93,17 +98,24 @@ def make(seed: int) -> Scenario:
     steps = [_step(rng, made, rng.choice(chosen)) for _ in range(rng.randrange(1, 10))] if chosen else []
     faults = [one for group in steps for one in group]
     if seed >= MORE_FROM:
-        faults += _more(random.Random(f"more of {seed}"), made)
+        made, more = _more(random.Random(f"more of {seed}"), made)
+        faults += more
     return replace(made, steps=tuple(sorted(faults, key=lambda step: step.at_ms)))
 
 
-def _more(rng: random.Random, made: Scenario) -> list[Step]:
+def _more(rng: random.Random, made: Scenario) -> tuple[Scenario, list[Step]]:
     """Faults that came later: seeds that stand in tests and docs mean what they meant."""
     steps = []
     # A line that is read before its time, which is what delay_ms makes, would be of the next boot.
     if made.output == "file" and made.delay_ms < 1_000 and rng.random() < 0.25:
         steps += _step(rng, made, "power")
-    return steps
+    if rng.random() < 0.2:
+        made = replace(made, kernel_lost=rng.choice((0.1, 0.5)))
+    # Who had a pid is told by the time alone, which lines of a pipe do not have; one that nobody claims takes any.
+    # And a line that is 2 s before its session is a conflict, where the pid is another session's.
+    if made.sshd != "pipe" and not made.unclaimed and made.delay_ms < 1_000 and rng.random() < 0.3:
+        made = replace(made, pids=2 * made.concurrent + rng.choice((2, 10)))
+    return made, steps
 
 
 def _always(made: Scenario) -> bool:

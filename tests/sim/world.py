@@ -11,7 +11,7 @@ import re
 import signal
 import stat
 from collections import Counter
-from collections.abc import Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -21,7 +21,7 @@ import msgspec
 from audito import daemon
 from audito.config import Config, Events, Host, Inputs, Output, State
 from audito.service import Service
-from benchmarks.workload import Settings, Truth, Workload
+from benchmarks.workload import Login, SessionEvent, Settings, Truth, Workload
 from tests.sim.journal import Journal
 from tests.sim.kernel import Exited, Fault, Kernel, Killed, Node
 from tests.sim.machine import Loop, installed
@@ -46,6 +46,8 @@ NAP_US = 3_000_000
 """How long the process sleeps at a time, where it naps."""
 
 STATE_HEADER_BYTES = 52
+HELD = ("inflight_now", "held_events_now", "held_bytes_now", "logins_waiting_now")
+DAEMON = daemon.Daemon
 WHOLE_TRIES = 200
 LIVES_MAX = 60
 CALLS_MAX = 400_000
@@ -64,9 +66,10 @@ class BrokenError(Exception):
 @dataclass
 class Boot:
     """One boot of the host. ``begins_ms``: by the wall clock; ``whole``: serials whose records are all in the log,
-    where it ended before the workload did."""
+    where it ended before the workload did; ``lost``: serials that the kernel gave and of which no record came."""
 
     truth: Truth
+    lost: frozenset[int] = frozenset()
     begins_ms: int = 0
     whole: set[int] | None = None
 
@@ -93,6 +96,9 @@ class Outcome:
 Part = tuple[int, int, str, bytes]
 """What is written: µs from the start, order, stream, bytes."""
 
+LOSABLE = ("executed", "opened-file", "connected-to")
+"""What is one event among many: without its LOGIN or its end a session is another one."""
+
 SERIAL = re.compile(rb"audit\([0-9.]+:([0-9]+)\):")
 
 
@@ -108,22 +114,68 @@ class _Tap:
         return len(data)
 
 
-def inputs_of(scenario: Scenario, start_ms: int = START_MS) -> tuple[Truth, list[Part]]:
+class FewPids(Workload):
+    """A workload on a host with so few pids that one is soon used again, as soon as nothing alive has it."""
+
+    def __init__(self, settings: Settings, pids: int) -> None:
+        self._pids = pids
+        self._alive: set[int] = set()
+        super().__init__(settings)
+
+    def next_pid(self) -> int:
+        while True:
+            self.pid = 2_000 + (self.pid - 1_999) % self._pids
+            if self.pid not in self._alive:
+                return self.pid
+
+    def new_login(self) -> Login:
+        login = super().new_login()
+        self._alive.add(login.pid)
+        return login
+
+    def session(self, login: Login) -> Iterator[SessionEvent]:
+        child = 0
+        for event in super().session(login):
+            if event[1] == "acquired-credentials":
+                child = self.pid
+                self._alive.add(child)
+            yield event
+        self._alive -= {login.pid, child}
+
+
+def inputs_of(scenario: Scenario, start_ms: int = START_MS) -> tuple[Boot, list[Part]]:
     """The truth, and what is written when, from the start of this boot on."""
     events = scenario.sessions * (scenario.commands + 7) * (1 + scenario.background)
-    workload = Workload(
-        Settings(
-            sessions=scenario.sessions, commands=scenario.commands, concurrent=scenario.concurrent,
-            background=scenario.background, window=scenario.window, unclaimed=scenario.unclaimed,
-            delay_ms=scenario.delay_ms, seed=scenario.seed + start_ms - START_MS, failures=0, start_ms=start_ms,
-            events_per_second=max(5, int(events * 1000 / scenario.lasts_ms)),
-        )
+    settings = Settings(
+        sessions=scenario.sessions, commands=scenario.commands, concurrent=scenario.concurrent,
+        background=scenario.background, window=scenario.window, unclaimed=scenario.unclaimed,
+        delay_ms=scenario.delay_ms, seed=scenario.seed + start_ms - START_MS, failures=0, start_ms=start_ms,
+        events_per_second=max(5, int(events * 1000 / scenario.lasts_ms)),
     )  # fmt: skip
+    workload = FewPids(settings, scenario.pids) if scenario.pids else Workload(settings)
     parts: list[Part] = []
     audit, sshd = _Tap(workload, parts, "audit"), _Tap(workload, parts, "sshd")
     pipe, syslog = (sshd, None) if scenario.sshd == "pipe" else (None, sshd)
     truth = workload.run(audit, pipe, syslog)  # type: ignore[arg-type]
-    return truth, _torn(scenario, parts)
+    boot = Boot(truth, begins_ms=0 if start_ms == START_MS else start_ms)
+    if scenario.kernel_lost:
+        boot.lost, parts = _some_lost(scenario, truth, parts)
+    return boot, _torn(scenario, parts)
+
+
+def _some_lost(scenario: Scenario, truth: Truth, parts: list[Part]) -> tuple[frozenset[int], list[Part]]:
+    """Without all records of some events of sessions: the kernel had no room for them. And their serials."""
+    rng = random.Random(scenario.seed + 3)
+    acts = [seq for login in truth.logins for seq, action, _ in login.events if action in LOSABLE]
+    lost = frozenset(seq for seq in acts if rng.random() < scenario.kernel_lost)
+    left = []
+    for at_us, order, stream, data in parts:
+        if stream == "audit":
+            lines = data.splitlines(keepends=True)
+            data = b"".join(line for line in lines if int(SERIAL.findall(line)[0]) not in lost)
+        if data:
+            left.append((at_us, order, stream, data))
+    return lost, left
 
 
 def serials_of(parts: Iterable[Part]) -> Counter[int]:
@@ -157,8 +209,9 @@ class World:
         self.kernel = Kernel(START_MS)
         self.kernel.log = trace
         self.journal = Journal(self.kernel, BOOT_ID)
-        truth, inputs = inputs_of(scenario)
-        self.outcome = Outcome(scenario, [Boot(truth)])
+        boot, inputs = inputs_of(scenario)
+        self.outcome = Outcome(scenario, [boot])
+        self.daemon: daemon.Daemon | None = None
         self.zero_us = self.kernel.now_us
         self.inputs = inputs[::-1]
         self.steps = sorted(scenario.steps, key=lambda step: step.at_ms, reverse=True)
@@ -228,7 +281,7 @@ class World:
         logger.handlers, logger.propagate = [watcher], False
         logger.setLevel(logging.INFO if self.kernel.log is not None else logging.ERROR)
         try:
-            with installed(self.kernel, self.journal, self.loop_run):
+            with installed(self.kernel, self.journal, self.loop_run, self._take_daemon):
                 while self._live():
                     if self.power_cut:
                         self._boot_again()
@@ -241,6 +294,20 @@ class World:
         self._collect()
         self.outcome.digest, self.outcome.calls = self.kernel.digest, self.kernel.calls
         return self.outcome
+
+    def _take_daemon(self, config: Config, read: Callable[[], Config], service: Service) -> daemon.Daemon:
+        self.daemon = DAEMON(config, read, service)
+        return self.daemon
+
+    def _nothing_left(self) -> None:
+        """At the end nothing may be held: everything that could still be waited for is over. Errors: BrokenError."""
+        assert self.daemon is not None
+        counters = self.daemon.core.counters()
+        held = {name: counters[name] for name in HELD if counters[name]}
+        if self.daemon.output.pending_bytes:
+            held["output"] = self.daemon.output.pending_bytes
+        if held:
+            raise BrokenError("holds", f"still there at the end: {held}")
 
     def _live(self) -> bool:
         """One life of the daemon; returns whether there is another one. Errors: BrokenError."""
@@ -278,7 +345,10 @@ class World:
         if self.kernel.files:
             raise BrokenError("closes", f"left open: {[opened.path for opened in self.kernel.files.values()]}")
         self.kernel.end()
-        return self.kernel.now_us < self.end_us
+        if self.kernel.now_us < self.end_us:
+            return True
+        self._nothing_left()
+        return False
 
     def loop_run(self, main: Coroutine[Any, Any, int]) -> int:
         """As uvloop.run."""
@@ -439,16 +509,17 @@ class World:
         self.restart_ms = restart_ms
         written = self.outcome.boots[0]
         missing = serials_of(self.inputs[::-1])
-        written.whole = {seq for login in written.truth.logins for seq, _, _ in login.events if seq not in missing}
+        acts = {seq for login in written.truth.logins for seq, _, _ in login.events}
+        written.whole = acts - missing.keys() - written.lost
         for queue in self.queues.values():
             queue.clear()
         begins_ms = self.kernel.wall_ns() // 1_000_000 + 1
-        truth, inputs = inputs_of(self.scenario, begins_ms)
+        boot, inputs = inputs_of(self.scenario, begins_ms)
         stamp = b"%d.%03d" % (begins_ms // 1000, begins_ms % 1000)
         inputs.insert(
             0, (0, -1, "audit", b"type=DAEMON_START msg=audit(%s:77): op=start ver=3.0.9 res=success\n" % stamp)
         )
-        self.outcome.boots.append(Boot(truth, begins_ms))
+        self.outcome.boots.append(boot)
         later_us = self.kernel.now_us - self.zero_us
         self.inputs = [(at_us + later_us, order, stream, data) for at_us, order, stream, data in inputs[::-1]]
         last_us = max((part[0] for part in self.inputs), default=0) + self.zero_us
