@@ -700,7 +700,7 @@ class Core:
         end = record.end
         assert end is not None, "a record of this kind has it"
         connection = f"{end.addr} {end.port}" if end.addr and end.port else ""
-        reason = Reason(end.reason or "", record.time_us // 1000)
+        reason = Reason(end.reason or "", record.time_us // 1000, record.timed)
         if end.session:
             self._ends.line_of_session(str(end.session), connection, reason)
         else:

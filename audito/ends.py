@@ -17,6 +17,11 @@ from audito import events
 REASON_DELAY_MS = 2_000
 """How long the end of a session waits for the line that says why."""
 
+REASON_SLACK_MS = 10_000
+"""Between the end of a session and the line that says why, by their own times: a backlog has many logins of one pid."""
+
+REASONS_OF_PID_MAX = 8
+
 ENDED_MAX = 4_096
 """Sessions that wait for it, and reasons that wait for their session; past that the oldest wait no longer."""
 
@@ -35,10 +40,18 @@ class Ended(Struct, gc=False):
 
 
 class Reason(Struct, gc=False):
-    """What sshd said of the end of a login, and when. ``text``: why, "" for a line that says only that it is over."""
+    """What sshd said of the end of a login, and when. ``text``: why, "" for a line that says only that it is over.
+
+    ``timed``: the line has a time of its own; else it is as of when it was read.
+    """
 
     text: str
     time_ms: int
+    timed: bool = False
+
+    def is_near(self, time_ms: int) -> bool:
+        """Whether it can be of an end at this time."""
+        return not self.timed or abs(self.time_ms - time_ms) <= REASON_SLACK_MS
 
 
 class Own(Struct, gc=False):
@@ -71,7 +84,7 @@ class Ends:
         self._limit = limit
         self._pids: dict[str, int] = {}
         self._children: dict[int, int] = {}
-        self._reasons: dict[int, Reason] = {}
+        self._reasons: dict[int, list[Reason]] = {}  # by the login's pid, the latest last
         self._own: dict[str, Own] = {}
         self._waiting: dict[int, Ended] = {}  # the first that ended first
         self._unnoted = False  # whether one of these came before there was a wall clock
@@ -84,8 +97,9 @@ class Ends:
         return ready
 
     def login(self, pid: int, source: Raw) -> None:
-        """A login was accepted: from now on its pid means this one."""
-        self._reasons.pop(pid, None)
+        """A login was accepted: from now on its pid means this one, but in a backlog, where times tell them apart."""
+        if kept := [reason for reason in self._reasons.pop(pid, ()) if reason.timed]:
+            self._reasons[pid] = kept
         self._unopened.pop(pid, None)
         if connection := _connection(source):
             _keep(self._pids, connection, pid, self._limit)
@@ -97,7 +111,8 @@ class Ends:
     def unopened(self, pid: int, login: Unopened) -> None:
         """No audit session came for a login. It may be over already."""
         _keep(self._unopened, pid, login, self._limit)
-        if reason := self._reasons.pop(pid, None):
+        reasons = self._reasons.pop(pid, ())
+        if reason := next((one for one in reasons if not one.timed or one.time_ms >= login.time_ms), None):
             self._end_unopened(pid, reason)
 
     def line(self, pid: int, connection: str, reason: Reason) -> None:
@@ -105,11 +120,11 @@ class Ends:
         login_pid = self._children.get(pid) or self._pids.get(connection) or pid
         if login_pid in self._unopened:
             self._end_unopened(login_pid, reason)
-        elif ended := self._waiting.get(login_pid):
+        elif (ended := self._waiting.get(login_pid)) and reason.is_near(ended.end_ms):
             if reason.text:
                 self._finish(ended, reason)
-        elif not (before := self._reasons.get(login_pid)) or not before.text:  # the first of several says most
-            _keep(self._reasons, login_pid, reason, ENDED_MAX)
+        else:
+            self._keep_reason(login_pid, reason)
 
     def line_of_session(self, audit_id: str, connection: str, reason: Reason) -> None:
         """As line(), said in an audit session: it counts for a login of that session and no other's."""
@@ -125,7 +140,7 @@ class Ends:
         """The kernel ended a session."""
         if before := self._waiting.get(ended.pid):
             self._finish(before, None)  # its pid was used again
-        reason = self._reasons.pop(ended.pid, None)
+        reason = self._take_reason(ended.pid, ended.end_ms)
         own = self._own.pop(ended.audit_id, None)
         if own and not (reason and reason.text) and own.connection == _connection(ended.source):
             reason = own.reason
@@ -177,6 +192,28 @@ class Ends:
         for pid, login in state.unopened.items():
             self.login(pid, login.source)
             self._unopened[pid] = login
+
+    def _keep_reason(self, pid: int, reason: Reason) -> None:
+        """Of several lines on one end the first with a text says most."""
+        reasons = self._reasons.pop(pid, [])
+        if reasons and reasons[-1].is_near(reason.time_ms):
+            if not reasons[-1].text:
+                reasons[-1] = reason
+        else:
+            reasons.append(reason)
+        _keep(self._reasons, pid, reasons[-REASONS_OF_PID_MAX:], ENDED_MAX)
+
+    def _take_reason(self, pid: int, end_ms: int) -> Reason | None:
+        """The one for a session that ended then; earlier ones are of sessions that never came."""
+        reasons = self._reasons.pop(pid, [])
+        for i, reason in enumerate(reasons):
+            if reason.is_near(end_ms):
+                if later := reasons[i + 1 :]:
+                    self._reasons[pid] = later
+                return reason
+        if later := [reason for reason in reasons if reason.time_ms > end_ms]:
+            self._reasons[pid] = later
+        return None
 
     def _finish(self, ended: Ended, reason: Reason | None) -> None:
         del self._waiting[ended.pid]

@@ -252,3 +252,34 @@ def test_one_that_ended_in_the_future_holds_nothing_up_past_the_wall_time() -> N
     assert one.take() == []
     one.expire(1_000_000 + REASON_DELAY_MS + 1, 1_000 + REASON_DELAY_MS + 1)
     assert [ended.pid for ended in one.take()] == [1, 2]
+
+
+def test_in_a_backlog_each_login_of_a_pid_has_its_own_reason() -> None:
+    """All of sshd's lines are read before the first audit record, and pids come again."""
+    day_ms = 86_400_000
+    whys = ["first", None, "third"]
+    lines = []
+    for number, why in enumerate(whys):
+        at_us = (BASE_MS + number * day_ms) * 1000
+        message = accepted(4000).partition(b" ")[2]
+        lines.append(b"%d 4000 1 %s" % (at_us, message))
+        if why:
+            end = f"Received disconnect from 10.0.0.5 port 5022:11: {why}"
+            lines.append(b"%d 4003 1 %s\n" % (at_us + 1_000_000, end.encode()))
+    core = new_core()
+    core.feed_sshd(b"".join(lines), "journal", 0)
+    log = Log()
+    told = []
+    for number in range(len(whys)):
+        log.ms = BASE_MS + number * day_ms
+        core.feed_audit(log.login(ses=7 + number, pid=4000))
+        log.ms += 1_000
+        core.feed_audit(log.message("USER_END", ses=7 + number, pid=4000))
+        told += logouts(core)
+    core.flush()
+    told += logouts(core)
+    assert [(logout["metadata"]["auditId"], reason(logout)) for logout in told] == [
+        ("7", "first"),
+        ("8", None),
+        ("9", "third"),
+    ]
