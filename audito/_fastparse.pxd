@@ -168,6 +168,7 @@ cdef class AuditStream:
     cdef bytes node_name(self, const uint8_t *line, Header *header)
     cdef int note(self, Span line, Header *header, uint16_t type) except -1
     cdef int32_t decide(self, Span line, Header *header, uint16_t type, uint8_t flags, int32_t flight) except -3
+    cdef int32_t take_apart(self, Span line, const uint8_t *rest) except -3
     cdef int tell(self, Span line, Header *header, Span body) except -1
     cdef int32_t open_by_start(self, Span body, Header *header, uint32_t ses) except -2
     cdef int ignore(self, Span line, Header *header, uint8_t flags, int32_t flight) except -1

@@ -122,6 +122,20 @@ cdef inline int64_t read_ses(Span body, bint kernel_record, Py_ssize_t *hint) no
     return ses_value(span_of(p, limit - p))
 
 
+cdef const uint8_t *glued(Span body) noexcept nogil:
+    # Where another record begins in the midst of a kernel record, NULL: nowhere. A log that was cut inside of a line goes
+    # on behind the cut; no text of a kernel record holds a blank, so that this is no user's.
+    cdef const uint8_t *stamp = <const uint8_t *>memmem(body.ptr, <size_t>body.len, b" msg=audit(", 11)
+    cdef const uint8_t *p = stamp
+    if stamp is NULL:
+        return NULL
+    while p > body.ptr and (p - 1)[0] > c' ':
+        p -= 1
+        if stamp - p > 5 and memcmp(p, b"type=", 5) == 0:
+            return p
+    return stamp
+
+
 cdef struct LoginRecord:            # what a LOGIN record says
     uint32_t ses
     uint32_t old_ses
@@ -559,14 +573,23 @@ cdef class AuditStream:
         cdef Span body = span_of(line.ptr + header.body, line.len - header.body)
         cdef int64_t ses
         cdef int32_t slot = -1
+        cdef bint by_kernel = type == TYPE_LOGIN or (TYPE_SYSCALL <= type < TYPE_SINGLE_FROM and flags & TYPE_KNOWN)
+        cdef const uint8_t *rest
         if type == TYPE_LOGIN:
+            rest = glued(body)
+            if rest is not NULL:
+                return self.take_apart(line, rest)
             slot = self.open_by_login(header, body)
         else:
-            ses = read_ses(body, TYPE_SYSCALL <= type < TYPE_SINGLE_FROM and flags & TYPE_KNOWN, &self.ses_hint)
+            ses = read_ses(body, by_kernel, &self.ses_hint)
             if ses == NO_SES:
                 return flight
             if ses != SES_UNSET:
                 slot = self.sessions.find(header.node, <uint32_t>ses)
+                if slot >= 0 and by_kernel:
+                    rest = glued(body)
+                    if rest is not NULL:
+                        return self.take_apart(line, rest)
                 if slot < 0 and type == TYPE_USER_START:
                     slot = self.open_by_start(body, header, <uint32_t>ses)
                 if slot >= 0 and self.sessions.slots[slot].login_flight:
@@ -591,6 +614,13 @@ cdef class AuditStream:
             self.flights[flight].event.flags |= EVENT_LOGIN
             self.sessions.slots[slot].login_flight = flight + 1
         return flight
+
+    cdef int32_t take_apart(self, Span line, const uint8_t *rest) except -3:
+        # The start of one record and another one: the session may be the other's. They count as two lines.
+        self.records -= 1
+        self.reject_line(line.ptr, rest - line.ptr, SCAN_NOT_A_RECORD)
+        self.take_line(rest, line.ptr + line.len - rest)
+        return NOT_OURS
 
     cdef int32_t open_by_login(self, Header *header, Span body) except -3:
         # The session that a LOGIN record opens; where it opens none, the one that its process is in, -1: none of ours.

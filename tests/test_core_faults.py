@@ -721,3 +721,25 @@ def test_a_login_told_twice_with_the_table_of_flights_full() -> None:
         core.feed_audit(login % (9000 + number, 100 + number))
     core.flush()
     assert core.counters()["sessions_now"] == 8
+
+
+@pytest.mark.parametrize("cut", [b"arch=c000003e syscall=59 succ", b"arch=c000003e", b"", b"a0=7"])
+def test_f05_what_is_left_of_a_cut_record_is_given_to_no_other_session(cut: bytes) -> None:
+    """A log that was cut inside of a line goes on behind the cut."""
+    core, log = core_of(), Log()
+    core.feed_sshd(accepted(4000) + accepted(5000, "eve@corp"), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000) + log.login(ses=8, pid=5000))
+    taken(core)
+    half = b"type=SYSCALL msg=%s: %s" % (log.stamp(), cut)
+    core.feed_audit(half + log.execve(b"id", ses=8, pid=5100))
+    core.flush()
+    assert acts(taken(core)) == [("8", "eve@corp", "executed", log.sequence)]
+    assert core.counters()["reject_not_a_record"] == 1
+
+
+def test_f05_half_a_login_opens_no_session() -> None:
+    core, log = core_of(), Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    half = b"type=LOGIN msg=%s: pid=4000 uid=0 old-auid=4294967295 auid=10" % log.stamp()
+    core.feed_audit(half + log.execve(b"id", ses=8, pid=5100))
+    assert core.counters()["sessions_now"] == 0

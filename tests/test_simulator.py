@@ -22,7 +22,7 @@ FOUND = {
     21204: "a login read again after a vacuum", 325: "calls that fail while a directory is opened", 535: "the output rotated twice before a kill",
     1722: "a journal vacuumed while it is read", 1758: "half a record at SIGTERM",
     20018: "half a line before a whole one", 20498: "a line broken off in a pipe by a kill",
-    52209: "an event half read when a disk that hung goes on", 50892: "a restart between auditd's start after a boot and the first serial",
+    2108: "a log cut in the middle of a record", 52209: "an event half read when a disk that hung goes on", 50892: "a restart between auditd's start after a boot and the first serial",
     100006: "the end of the log of the boot before", 100190: "a login line of the boot before, and a pid of this one",
     21319: "a pipe, and a kill before a serial was saved", 21469: "a log cut twice in one millisecond",
 }  # fmt: skip
