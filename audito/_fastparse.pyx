@@ -124,11 +124,19 @@ cdef inline int64_t read_ses(Span body, bint kernel_record, Py_ssize_t *hint) no
 
 cdef const uint8_t *glued(Span body) noexcept nogil:
     # Where another record begins in the midst of a kernel record, NULL: nowhere. A log that was cut inside of a line goes
-    # on behind the cut; no text of a kernel record holds a blank, so that this is no user's.
-    cdef const uint8_t *stamp = <const uint8_t *>memmem(body.ptr, <size_t>body.len, b" msg=audit(", 11)
-    cdef const uint8_t *p = stamp
-    if stamp is NULL:
-        return NULL
+    # on behind the cut; no text of a kernel record holds a blank, so that this is no user's. By the parenthesis, of which
+    # there are few: memmem() takes 3 % of what an event costs.
+    cdef const uint8_t *end = body.ptr + body.len
+    cdef const uint8_t *stamp = body.ptr
+    cdef const uint8_t *p
+    while True:
+        p = <const uint8_t *>memchr(stamp, c'(', <size_t>(end - stamp))
+        if p is NULL:
+            return NULL
+        stamp = p + 1
+        if p - body.ptr >= 10 and memcmp(p - 10, b" msg=audit", 10) == 0:
+            break
+    stamp = p = p - 10
     while p > body.ptr and (p - 1)[0] > c' ':
         p -= 1
         if stamp - p > 5 and memcmp(p, b"type=", 5) == 0:
