@@ -62,8 +62,11 @@ class Daemon:
 
 
 def lines_of(data: bytes) -> list[dict[str, Any]]:
-    """The events of an output; a last line without its end is left out."""
-    return [json.loads(line) for line in data.split(b"\n")[:-1]]
+    """The events of an output; a last line without its end is left out.
+
+    So are empty lines: one ends what a process that was killed may have left in a pipe, half a line.
+    """
+    return [json.loads(line) for line in data.split(b"\n")[:-1] if line]
 
 
 def start(directory: Path, *flags: str) -> Daemon:
