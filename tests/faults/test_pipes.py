@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -64,9 +65,19 @@ def test_f12_a_reader_that_is_stopped_and_goes_on(start: Start, files: list[str]
 
 
 def whole_events(data: bytes) -> list[dict[str, Any]]:
-    """Of what one reader got: without its last line, where that is torn, and its first, where somebody else has its start."""
+    """Of what one reader got: without its last line, where that is torn, and its first, where somebody else has its start.
+
+    One that opened the pipe just when audito saw the one before it go may find one broken line more, which comes again.
+    """
     start = 0 if data.startswith((b"{", b"\n")) else data.find(b"\n") + 1
-    return events_of(data[start : data.rfind(b"\n") + 1])
+    events, broken = [], 0
+    for line in data[start : data.rfind(b"\n") + 1].splitlines():
+        try:
+            events += events_of(line)
+        except json.JSONDecodeError:
+            broken += 1
+    assert broken <= 1
+    return events
 
 
 def test_f13_readers_come_and_go(start: Start, files: list[str], home: Path) -> None:
