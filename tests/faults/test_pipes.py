@@ -71,7 +71,7 @@ def whole_events(data: bytes) -> list[dict[str, Any]]:
     """
     start = 0 if data.startswith((b"{", b"\n")) else data.find(b"\n") + 1
     events, broken = [], 0
-    for line in data[start : data.rfind(b"\n") + 1].splitlines():
+    for line in data[start : data.rfind(b"\n") + 1].splitlines(keepends=True):
         try:
             events += events_of(line)
         except json.JSONDecodeError:
