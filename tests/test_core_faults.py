@@ -737,6 +737,19 @@ def test_f05_what_is_left_of_a_cut_record_is_given_to_no_other_session(cut: byte
     assert core.counters()["reject_not_a_record"] == 1
 
 
+def test_f05_of_many_cut_records_in_one_line_the_last_one_is_told() -> None:
+    """Each goes on with the next one: as deep as a line is long, were they taken apart one by one."""
+    core, log = core_of(), Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    taken(core)
+    halves = b"".join(b"type=SYSCALL msg=%s: ses=7 a0=" % log.stamp() for _ in range(1_200))
+    core.feed_audit(halves + log.execve(b"id", ses=7, pid=5100))
+    core.flush()
+    assert acts(taken(core)) == [("7", "bob@corp", "executed", log.sequence)]
+    assert core.counters()["reject_not_a_record"] == 1
+
+
 def test_f05_half_a_login_opens_no_session() -> None:
     core, log = core_of(), Log()
     core.feed_sshd(accepted(4000), "pipe", 0)

@@ -13,7 +13,7 @@ from audito.written import Written
 from tests.sim.run import Result, prepare, run_seed, shrink, try_out
 from tests.sim.scenario import make
 
-SEEDS = int(os.environ.get("SIMULATOR_SEEDS", "200"))
+SEEDS = int(os.environ.get("SIMULATOR_SEEDS", "300"))
 """``make simulate`` runs more of them."""
 
 FOUND = {
