@@ -7,8 +7,8 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from audito._gaps cimport Serials
 from audito._scan cimport (
-    SCAN_BAD_STAMP, SCAN_NOT_A_RECORD, SES_UNSET, Header, Span, digits, ends_text, is_type_name, load8, next_field,
-    read_header, span_int, span_is, span_of, span_starts, unquoted, without_tail,
+    SCAN_BAD_STAMP, SCAN_NOT_A_RECORD, SES_UNSET, Header, Span, digits, ends_text, further, is_type_name, load8,
+    next_field, read_header, span_int, span_is, span_of, span_starts, unquoted, without_tail,
 )
 from audito._sessions cimport (
     CACHE_LINE, EVENT_ENDS_SESSION, EVENT_LOGIN, EVENT_TRUNCATED, JOINED_BY_KERNEL, JOINED_BY_PID, JOINED_BY_VENDOR,
@@ -36,7 +36,8 @@ cdef enum:
     NO_SES = -1                     # read_ses(): the record does not say whose session it is
     TIME_OUT_STEPS_MAX = 16         # flights that are not due that time_out() passes over
     TYPE_NAME_END = 32              # where most types' names end at the latest; a longer one goes the long way
-    HINT_REACH = 16                 # how far ` ses=` strays from where it was: ids have one to ten digits
+    HINT_REACH = 16                 # how far ` ses=` strays from where it was: ids have one to ten digits …
+    HINT_FAR = 96                   # … and the arguments of a syscall up to 16 each
     TOO_LONG = -3                   # beside the ScanErrors: the line passes LINE_BYTES_MAX
 
 # What Python has to know of the enums in the .pxd.
@@ -93,24 +94,32 @@ cdef inline const uint8_t *near(Span body, Py_ssize_t hint) noexcept nogil:
     return NULL
 
 
+cdef inline const uint8_t *ses_of_kernel(Span body, Py_ssize_t hint) noexcept nogil:
+    # ` ses=` in a record of the kernel, NULL without it. No user text there can hold a blank, so wherever it stands it is
+    # the kernel's: first looked for about where the last record had it (30 ns less than a search from the start), then
+    # from a little before that.
+    cdef const uint8_t *p = near(body, hint)
+    if p is NULL and HINT_REACH < hint < body.len:
+        p = further(body.ptr + max(hint - HINT_FAR, 0), body.ptr + body.len, b" ses=", 5)
+    return <const uint8_t *>memmem(body.ptr, <size_t>body.len, b" ses=", 5) if p is NULL else p
+
+
 cdef inline int64_t read_ses(Span body, bint kernel_record, Py_ssize_t *hint) noexcept nogil:
     # The `ses=` that the kernel wrote, SES_UNSET among them; NO_SES where the record has none.
-    # In a message of a program everything from `msg=` on is that program's own text and is not looked at;
-    # in a kernel record no user text can hold a blank, so wherever ` ses=` stands it is the kernel's: first looked
-    # for about where the last record had it (`hint`, 30 ns less than a search from the start).
-    cdef const uint8_t *p = NULL
+    # In a message of a program everything from `msg=` on is that program's own text and is not looked at.
+    cdef const uint8_t *p
     cdef const uint8_t *end = body.ptr + body.len
     cdef const uint8_t *limit
     if kernel_record:
-        p = near(body, hint[0])
+        p = ses_of_kernel(body, hint[0])
     else:
         limit = <const uint8_t *>memmem(body.ptr, <size_t>body.len, b"msg=", 4)
         if limit is not NULL:
             end = limit
-    if p is NULL:
         p = <const uint8_t *>memmem(body.ptr, <size_t>(end - body.ptr), b" ses=", 5)
     if p is not NULL:
-        hint[0] = p - body.ptr
+        if kernel_record:
+            hint[0] = p - body.ptr
         p += 5
     elif end - body.ptr > 4 and memcmp(body.ptr, b"ses=", 4) == 0:
         p = body.ptr + 4

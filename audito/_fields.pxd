@@ -4,23 +4,20 @@
 # As there: a Span borrows, leaves are noexcept nogil.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp
 
 from audito._fastparse cimport TYPE_PROCTITLE, TYPE_SYSCALL
 from audito._scan cimport (
-    Span, digits, ends_text, hex_digit, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of,
+    Span, digits, ends_text, field_end, further, hex_digit, is_hex, is_tail_mark, load8, next_field, span_find, span_int,
+    span_is, span_of,
 )
 from audito._sessions cimport Record, record_body
 
 cdef extern from *:
     """
     #define NO_INT INT64_MIN
-    #define LITTLE_ENDIAN_HOST (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
-    #define trailing_zeros(word) __builtin_ctzll(word)
     """
     const int64_t NO_INT            # what signed_int() gives where there is no number
-    const bint LITTLE_ENDIAN_HOST
-    int trailing_zeros(uint64_t word) nogil
 
 cdef enum:
     TYPE_USER_LOGIN = 1112
@@ -153,38 +150,6 @@ cdef inline bint same_key(Span key, Span name) noexcept nogil:
 
 cdef inline bint same_text(Span a, Span b) noexcept nogil:
     return a.len == b.len and memcmp(a.ptr, b.ptr, <size_t>a.len) == 0
-
-
-cdef inline const uint8_t *field_end(const uint8_t *p, const uint8_t *end) noexcept nogil:
-    # The first blank or control byte at or after p, or the end. Eight bytes at a time: (word - 0x21…) & ~word has the
-    # high bit set of the first byte below 0x21, and perhaps of some behind it.
-    cdef uint64_t word
-    if LITTLE_ENDIAN_HOST:
-        while end - p >= 8:
-            word = load8(p)
-            word = (word - 0x2121212121212121ULL) & ~word & 0x8080808080808080ULL
-            if word:
-                return p + (trailing_zeros(word) >> 3)
-            p += 8
-    while p < end and p[0] > c' ':
-        p += 1
-    return p
-
-
-cdef inline const uint8_t *further(const uint8_t *p, const uint8_t *end, const char *name, size_t len) noexcept nogil:
-    # Where a field of the kernel's stands, at p or further on, given by the blank before it and its name, together at
-    # most eight bytes; NULL without it. Only blanks are looked at: no value of the kernel's has one in it.
-    cdef uint64_t word = 0
-    cdef uint64_t mask = 0
-    memcpy(&word, name, len)
-    memset(&mask, 0xFF, len)
-    while True:
-        p = field_end(p, end)
-        if end - p < 8:
-            return NULL
-        if load8(p) & mask == word:
-            return p
-        p += 1
 
 
 cdef inline bint is_upper_hex(Span s) noexcept nogil:

@@ -8,10 +8,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from audito._fastparse cimport EventSink
 from audito._fields cimport F_KNOWN_MAX
-from audito._processes cimport Process, Processes
 from audito._redact cimport Finder
 from audito._scan cimport Span
-from audito._sessions cimport Event, Record, Session
+from audito._sessions cimport Event, Record
 
 cdef enum:
     FIELDS_MAX = 512                # fields of one event that are looked at; the longest seen have 130
@@ -23,11 +22,6 @@ cdef enum:
     WORDS = 1024                    # short texts kept for reuse; a power of two
     WORD_BYTES_MAX = 48
     NESTING_MAX = 4                 # msg='… msg=…'
-    FRAME_PARTS = 7                 # of a UserAction's line: the constant texts between its six variable ones
-    LINES_BYTES_START = 65536
-    LINES_BYTES_KEPT = 4 << 20      # a greater buffer, of many lines or a huge argv, is given back once it is taken
-    TIME_TEXT_BYTES = 24            # 2026-11-23T07:00:00.000Z
-    FILTER_FIELDS = 4               # exe, key, uid, subjects: what costs something to find out
 
 cdef enum:                          # Directory: that which no argument names
     AT_CWD = -1
@@ -80,6 +74,9 @@ cdef struct ArgvCursor:
     bint broken                     # its beginning is missing: it is not listed
     bint damaged                    # something is missing or was cut, of any argument
 
+
+
+cdef FieldNames field_names(names, list keep) except *
 
 
 cdef class Action:
@@ -160,6 +157,7 @@ cdef class Reader(EventSink):
     cdef str value_text(self, Span value, bint encoded)
     cdef str decoded(self, Span hex)
     cdef int danger_of(self, const uint8_t *p, Py_ssize_t len) except -1
+    cdef PyObject *word(self, const uint8_t *p, Py_ssize_t len) noexcept
     cdef str plain(self, const uint8_t *p, Py_ssize_t len)
     cdef void forget_words(self) noexcept
     cdef uint8_t *room(self, size_t size) except NULL
@@ -178,54 +176,19 @@ cdef class Reader(EventSink):
     cdef int mean_socket(self) except -1
     cdef str unix_path(self, uint8_t *raw, Py_ssize_t size)
     cdef str result(self)
-    cdef list argv(self, int64_t *argc, bint *whole)
-    cdef int argv_record(self, Span body, ArgvCursor *at, list args) except -1
-    cdef int argv_add(self, Span value, ArgvCursor *at, list args) except -1
-    cdef int argv_part(self, int64_t index, int64_t part, Span value, ArgvCursor *at, list args) except -1
-    cdef int argv_close(self, ArgvCursor *at, list args) except -1
+    cdef int read_argv(self, int64_t *argc, bint *whole) except -1
+    cdef int take_arg(self, const uint8_t *p, Py_ssize_t len) except -1
+    cdef int argv_record(self, Span body, ArgvCursor *at) except -1
+    cdef const uint8_t *plain_args(self, const uint8_t *p, const uint8_t *end, ArgvCursor *at) except NULL
+    cdef int argv_add(self, Span value, ArgvCursor *at) except -1
+    cdef int argv_part(self, int64_t index, int64_t part, Span value, ArgvCursor *at) except -1
+    cdef int argv_close(self, ArgvCursor *at) except -1
     cdef str type_name(self)
-
-
-cdef class ActionBuilder(Reader):
-    # Writes a UserAction of each event as a line of JSON.
-    cdef uint8_t *lines             # owned: JSON lines that are made and not taken yet, up to …
-    cdef size_t used                # … so many bytes, …
-    cdef size_t lines_size          # … of so many
-    cdef bytearray encoded          # what msgspec made of one struct: it writes into nothing but a bytearray
-    cdef list frame                 # owns the bytes that frame_parts and privileged point into
-    cdef FieldNames privileged      # tables.programs.PRIVILEGE_PROGRAMS
-    cdef Span frame_parts[FRAME_PARTS]  # events.action_frame(): what stands between a line's variable parts
-    cdef object encode_into         # of msgspec's encoder
-    cdef bint want_actions, want_context, want_parent, want_ancestors, want_container
-    cdef Processes processes        # None: nothing of them is wanted
-    cdef object container_of        # for them
-    cdef uint64_t second            # the second that second_text shows
-    cdef char second_text[80]       # 24 are used; the compiler counts with years of ten digits
-    cdef readonly uint64_t args_incomplete
-    cdef object redactor            # hides the secrets of an event that has some; None: nothing is redacted
-    cdef object filters             # decides which actions are written; None: all
-    cdef bint filter_asks[FILTER_FIELDS]    # which of an action's facts a filter asks for
-
-    cdef bint is_dropped(self, Session *session) except -1
-    cdef int write_action(self, Event *event, Session *session, Process *process) except -1
-    cdef object extra(self, Event *event, Session *session, bint failed)
-    cdef Process *process(self, Event *event) except? NULL
-    cdef int write_context(self, Process *process) except -1
-    cdef Span tty(self) noexcept
-    cdef object after_logout(self, Event *event, Session *session)
-    cdef object privilege(self)
-    cdef object named(self, bytes name)
-    cdef uint8_t *line_room(self, size_t bytes) except NULL
-    cdef int encode(self, object struct) except -1
-    cdef bint failed(self)
-    cdef object text(self, int field)
-    cdef object rule_key(self)
-    cdef object user(self)
-    cdef const char *time_text(self, uint64_t ts_ms) noexcept nogil
 
 
 cdef class EventDecoder(Reader):
     # Makes what `audito decode` prints of each event.
     cdef list decoded_events
+    cdef list args                  # of the event in hand
 
     cdef dict process(self)

@@ -1,14 +1,10 @@
 """Compiled half of :mod:`audito.normalise`: a whole audit event in, what it means out."""
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import final
 
-from msgspec import Raw
-
 from audito._fastparse import EventSink
-from audito.events import CONTEXT, ContainerOf, DecodedEvent
-from audito.filters import Filters
-from audito.redact import Redactor
+from audito.events import DecodedEvent
 
 @final
 class Action:
@@ -54,38 +50,6 @@ class Reader(EventSink):
     """Reads events; its subclasses make something of them."""
 
     def __init__(self, rules: Rules) -> None: ...
-
-@final
-class ActionBuilder(Reader):
-    """Writes each event as a line of JSON, a UserAction.
-
-    ``redactor``: hides the secrets in what is written, None: nothing is hidden; ``filters``: decide which actions
-    are written, None: all are.
-    """
-
-    args_incomplete: int
-    """Events whose argv is not all there."""
-    def __init__(
-        self,
-        rules: Rules,
-        target: Raw,
-        *,
-        actions: bool = True,
-        context: Collection[str] = CONTEXT,
-        container_of: ContainerOf | None = None,
-        redactor: Redactor | None = None,
-        filters: Filters | None = None,
-    ) -> None: ...
-    def want(
-        self, *, actions: bool, context: Collection[str], redactor: Redactor | None, filters: Filters | None
-    ) -> None:
-        """What is made of the next event on: as in __init__."""
-    def dump_processes(self) -> list[tuple[int, int, int, int, str, int, tuple[str, ...]]]:
-        """(slot, generation, pid, ppid, exe, parent's pid, ancestors) of what is known, for the checkpoint."""
-    def load_processes(self, rows: Iterable[tuple[int, int, int, int, str, int, Sequence[str]]]) -> None:
-        """Go on from dump_processes(), slots and generations being those of now."""
-    def take(self) -> bytes:
-        """The lines made since the last take, in order."""
 
 @final
 class EventDecoder(Reader):

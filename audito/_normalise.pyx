@@ -1,54 +1,35 @@
 """Compiled half of normalise.py: a whole audit event in, what it means out. See _normalise.pxd."""
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
 from cpython.unicode cimport PyUnicode_DecodeUTF8, PyUnicode_New
-from libc.stdint cimport int32_t
-from libc.stdio cimport snprintf
 from libc.stdlib cimport free, realloc
 from libc.string cimport memchr, memcmp, memcpy, memset
-from libc.time cimport gmtime_r, time_t, tm
 
 from audito._fastparse cimport (
-    TYPE_CWD, TYPE_EXECVE, TYPE_LOGIN, TYPE_PATH, TYPE_PROCTITLE, TYPE_SOCKADDR, TYPE_SYSCALL, TYPE_USER_START,
+    TYPE_CWD, TYPE_EXECVE, TYPE_LOGIN, TYPE_PATH, TYPE_PROCTITLE, TYPE_SOCKADDR, TYPE_SYSCALL,
 )
 from audito._fields cimport (
     ARG_LENGTH, ARG_WHOLE, F_ADDED_EUID, F_ADDED_UID, F_ARCH, F_AUID, F_COMM, F_CWD, F_EUID, F_EXE, F_EXIT, F_KEY,
     F_MAIN_ONLY, F_PID, F_PPID, F_RES, F_SES, F_SUCCESS, F_SYSCALL, F_UID, NO_INT, TYPE_AVC, TYPE_SECCOMP, TYPE_TTY,
-    TYPE_USER_CMD, TYPE_USER_TTY, PathFields, arg_key, field_end, further, hex_value, is_ascii, is_id_key, is_kernels, is_octal,
+    TYPE_USER_CMD, TYPE_USER_TTY, PathFields, arg_key, hex_value, is_ascii, is_id_key, is_kernels, is_octal,
     is_simple, is_upper_hex, known_field, lower_key, needs_decoding, read_path, record_field, same_key, same_letters,
     same_text, says_nothing, signed_int, stripped, without_mark,
 )
-from audito._processes cimport Lineage, Process, Processes
-from audito._put cimport NUMBER_BYTES_MAX, put, put_number, put_span
-from audito._redact cimport CONTEXT, HARMLESS, SECRET
+from audito._redact cimport HARMLESS
 from audito._scan cimport (
-    Span, ends_text, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is, span_of, span_starts, unhex,
-    unquoted, without_tail,
+    Span, digits, ends_text, field_end, further, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is,
+    span_of, span_starts, unhex, unquoted, without_tail,
 )
 from audito._sessions cimport (
-    EVENT_ENDS_SESSION, EVENT_TRUNCATED, Identity, first_record, identity_source, identity_subjects, next_record,
-    record_before_end, record_body, record_line,
+    EVENT_TRUNCATED, Event, Session, first_record, next_record, record_before_end, record_body, record_line,
 )
-
-from msgspec import UNSET as _UNSET
-from msgspec import Raw
-from msgspec import json
 
 from audito import events
 from audito.objects import absolute as _absolute
 from audito.objects import peer as _peer
 from audito.text import lossless
 
-from audito.tables.programs import PRIVILEGE_PROGRAMS
-
-# As C variables: a global that is looked up by name costs 20 to 40 ns, and an event needs twelve.
-cdef object UNSET = _UNSET
-cdef object ActionExtra = events.ActionExtra
-cdef object EffectiveUser = events.EffectiveUser
-cdef object Object = events.Object
-cdef object Privilege = events.Privilege
-cdef tuple CORRELATIONS = events.CORRELATIONS
+# As C variables: a global that is looked up by name costs 20 to 40 ns.
 cdef object absolute = _absolute
 cdef object peer = _peer
 
@@ -57,7 +38,6 @@ cdef extern from "Python.h":
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
 
 cdef enum:
-    PRIVILEGE_NAME_MAX = 8          # bytes of a name in PRIVILEGE_PROGRAMS
     AF_UNIX = 1
     AF_INET = 2
 
@@ -89,15 +69,6 @@ cdef inline Span tty_before(const uint8_t *start, const uint8_t *p) noexcept nog
     return span_of(NULL, 0)
 
 
-cdef inline bint is_word(Span text) noexcept nogil:
-    # ASCII letters, digits and marks that need no escape, in JSON or by ours.
-    cdef Py_ssize_t i
-    for i in range(text.len):
-        if not c' ' < text.ptr[i] < 0x7F or text.ptr[i] == c'"' or text.ptr[i] == c'\\':
-            return False
-    return True
-
-
 cdef inline bint may_read_escaped(const uint8_t *p, Py_ssize_t len) noexcept nogil:
     # Whether a text may need more of text.lossless() than its decoding: it has a backslash before another or an x.
     cdef const uint8_t *end = p + len
@@ -115,14 +86,6 @@ cdef inline bint word_is(object word, const uint8_t *p, Py_ssize_t len) noexcept
 
 
 # ----------------------------------------------------------------------------------------------- rules
-
-cdef inline bint is_one_of(Span text, FieldNames *names) noexcept nogil:
-    cdef int i
-    for i in range(names.count):
-        if span_is(text, <const char *>names.name[i].ptr, names.name[i].len):
-            return True
-    return False
-
 
 cdef FieldNames field_names(names, list keep) except *:
     cdef FieldNames found
@@ -325,7 +288,7 @@ cdef class Reader(EventSink):
         cdef int64_t argc = 0
         cdef bint whole = True
         if type == TYPE_EXECVE:
-            self.argv(&argc, &whole)
+            self.read_argv(&argc, &whole)
             return not whole
         if type == TYPE_SOCKADDR:
             return not is_hex(stripped(record_field(f.main, b"saddr", 5)))
@@ -606,13 +569,11 @@ cdef class Reader(EventSink):
         # Bytes to text without loss. ASCII without a backslash, nearly all there is, is one allocation and a copy, or
         # none: the same names come again and again.
         cdef object text
-        cdef uint32_t i = 0
+        cdef PyObject *word = self.word(p, len)
+        cdef uint32_t i
         cdef int danger = HARMLESS
-        if 0 < len <= WORD_BYTES_MAX:
-            i = word_hash(p, len)
-            if self.words[i] is not NULL and word_is(<object>self.words[i], p, len):
-                self.danger |= self.word_dangers[i]
-                return <str>self.words[i]
+        if word is not NULL:
+            return <str>word
         if self.finder is not None:
             danger = self.danger_of(p, len)
             self.danger |= danger
@@ -620,6 +581,7 @@ cdef class Reader(EventSink):
             text = PyUnicode_New(len, 127)
             memcpy(PyUnicode_DATA(text), p, <size_t>len)
             if 0 < len <= WORD_BYTES_MAX:
+                i = word_hash(p, len)
                 self.word_dangers[i] = <uint8_t>danger
                 Py_XDECREF(self.words[i])
                 Py_INCREF(text)
@@ -631,6 +593,18 @@ cdef class Reader(EventSink):
             except UnicodeDecodeError:
                 pass
         return lossless(p[:len], self.exact)
+
+    cdef PyObject *word(self, const uint8_t *p, Py_ssize_t len) noexcept:
+        # The text of these bytes where they are one of the words, which are plain but for quotes and control bytes; NULL:
+        # they are not. Its danger is noted.
+        cdef uint32_t i
+        if not 0 < len <= WORD_BYTES_MAX:
+            return NULL
+        i = word_hash(p, len)
+        if self.words[i] is NULL or not word_is(<object>self.words[i], p, len):
+            return NULL
+        self.danger |= self.word_dangers[i]
+        return self.words[i]
 
     cdef int danger_of(self, const uint8_t *p, Py_ssize_t len) except -1:
         # One pass, and no more for nearly all texts.
@@ -891,29 +865,37 @@ cdef class Reader(EventSink):
 
     # ------------------------------------------------------------------------------ argv
 
-    cdef list argv(self, int64_t *argc, bint *whole):
-        # The arguments of the EXECVE records, in order; argc is what the kernel counted, -1 where it does not say.
-        cdef list args = []
+    cdef int read_argv(self, int64_t *argc, bint *whole) except -1:
+        # The arguments of the EXECVE records, in order, to take_arg(); argc is what the kernel counted, -1 where it does
+        # not say. Returns how many there are.
         cdef Record *record = first_record(self.facts.event)
         cdef ArgvCursor at
         memset(&at, 0, sizeof(at))
         at.argc = at.index = at.length = -1
         while record_before_end(self.facts.event, record):
             if record.type == TYPE_EXECVE:
-                self.argv_record(record_body(record), &at, args)
+                self.argv_record(record_body(record), &at)
             record = next_record(record)
-        self.argv_close(&at, args)
+        self.argv_close(&at)
         argc[0] = at.argc
-        whole[0] = at.argc == len(args) and not at.damaged and not self.facts.event.flags & EVENT_TRUNCATED
-        return args
+        whole[0] = at.argc == at.count and not at.damaged and not self.facts.event.flags & EVENT_TRUNCATED
+        return <int>at.count
 
-    cdef int argv_record(self, Span body, ArgvCursor *at, list args) except -1:
+    cdef int take_arg(self, const uint8_t *p, Py_ssize_t len) except -1:
+        # The next argument: what becomes of it is a subclass's business.
+        return 0
+
+    cdef int argv_record(self, Span body, ArgvCursor *at) except -1:
         cdef const uint8_t *p = body.ptr
+        cdef const uint8_t *end = body.ptr + body.len
         cdef Span key
         cdef Span value
         cdef int64_t index = -1
         cdef int64_t part = -1
-        while next_field(&p, body.ptr + body.len, &key, &value):
+        while True:
+            p = self.plain_args(p, end, at)
+            if not next_field(&p, end, &key, &value):
+                return 0
             if span_is(key, b"argc", 4):
                 if at.argc < 0:
                     at.argc = span_int(value)
@@ -926,47 +908,67 @@ cdef class Reader(EventSink):
                 at.damaged = True
                 return 0
             if part == ARG_LENGTH:
-                self.argv_close(at, args)
+                self.argv_close(at)
                 at.length = span_int(value)
                 continue
             if part == ARG_WHOLE or index != at.index:
                 at.damaged |= index != at.next
                 at.next = index + 1
             if part == ARG_WHOLE:
-                self.argv_close(at, args)
-                self.argv_add(value, at, args)
+                self.argv_close(at)
+                self.argv_add(value, at)
             else:
-                self.argv_part(index, part, value, at, args)
-        return 0
+                self.argv_part(index, part, value, at)
 
-    cdef int argv_add(self, Span value, ArgvCursor *at, list args) except -1:
+    cdef const uint8_t *plain_args(self, const uint8_t *p, const uint8_t *end, ArgvCursor *at) except NULL:
+        # Take the arguments from p on that are as nearly all: ` aN="…"`, N being the next. Returns what is behind them.
+        cdef const uint8_t *q
+        cdef const uint8_t *close
+        if at.index >= 0 or at.length >= 0:
+            return p
+        while end - p >= 6 and p[0] == c' ' and p[1] == c'a':
+            q = p + 2
+            if digits(&q, end, 9) != at.next or 0 <= at.argc <= at.next or end - q < 3 or q[0] != c'=' or q[1] != c'"':
+                break
+            q += 2
+            close = <const uint8_t *>memchr(q, c'"', <size_t>(end - q))
+            if close is NULL or at.count >= ARGS_MAX or at.bytes >= ARGV_BYTES_MAX:
+                break
+            self.take_arg(q, close - q)
+            at.next += 1
+            at.count += 1
+            at.bytes += close - q
+            p = close + 1
+        return p
+
+    cdef int argv_add(self, Span value, ArgvCursor *at) except -1:
         # A whole argument: quoted literally, or bare hex. `(null)` without quotes says that it could not be read.
         cdef Span text = unquoted(value)
         cdef uint8_t *out
         if text.len != value.len:
-            args.append(self.plain(text.ptr, text.len))
+            self.take_arg(text.ptr, text.len)
             at.bytes += text.len
         elif is_upper_hex(value):
             out = self.room(<size_t>(value.len // 2))
             unhex(value, out)
-            args.append(self.plain(out, value.len // 2))
+            self.take_arg(out, value.len // 2)
             at.bytes += value.len // 2
         elif value.len == 0 or span_is(value, b"(null)", 6):
             at.damaged = True
             return 0
         else:
-            args.append(self.plain(value.ptr, value.len))
+            self.take_arg(value.ptr, value.len)
             at.bytes += value.len
         at.count += 1
         return 0
 
-    cdef int argv_part(self, int64_t index, int64_t part, Span value, ArgvCursor *at, list args) except -1:
+    cdef int argv_part(self, int64_t index, int64_t part, Span value, ArgvCursor *at) except -1:
         # aN[i]=: a long argument that the kernel split, each part in hex, or all in quotes where it is plain.
         cdef Span text = unquoted(value)
         cdef uint8_t *out
         if index != at.index:
             if at.index >= 0:
-                self.argv_close(at, args)
+                self.argv_close(at)
             at.index = index
             at.parts = at.written = 0
             at.used = 0
@@ -986,13 +988,13 @@ cdef class Reader(EventSink):
             at.damaged = True
         return 0
 
-    cdef int argv_close(self, ArgvCursor *at, list args) except -1:
+    cdef int argv_close(self, ArgvCursor *at) except -1:
         # End an argument of several parts.
         if at.index >= 0:
             if at.length >= 0 and at.length != at.written:
                 at.damaged = True
             if not at.broken:
-                args.append(self.plain(self.scratch, <Py_ssize_t>at.used))
+                self.take_arg(self.scratch, <Py_ssize_t>at.used)
                 at.count += 1
                 at.bytes += <int64_t>at.used
         at.index = at.length = -1
@@ -1021,339 +1023,11 @@ def record_fields(bytes line):
     return fields
 
 
-# ---------------------------------------------------------------------------------------------- builders
-
-cdef inline object number(int64_t value):
-    return value if value >= 0 else UNSET
-
-
-cdef class ActionBuilder(Reader):
-
-    def __cinit__(self, Rules rules, target, *, bint actions=True, context=events.CONTEXT, container_of=None, redactor=None,
-                  filters=None):
-        cdef int i
-        self.container_of = container_of
-        self.want(actions=actions, context=context, redactor=redactor, filters=filters)
-        self.encode_into = json.Encoder().encode_into
-        self.encoded = bytearray()
-        self.frame = list(events.action_frame(target))
-        if len(self.frame) != FRAME_PARTS:
-            raise ValueError(f"a UserAction's frame of {len(self.frame)} parts")
-        for i in range(FRAME_PARTS):
-            self.frame_parts[i] = span_of(<const uint8_t *><const char *>(<bytes>self.frame[i]), len(self.frame[i]))
-        self.privileged = field_names(PRIVILEGE_PROGRAMS, self.frame)
-        self.second = <uint64_t>-1
-
-    def __dealloc__(self):
-        free(self.lines)
-
-    def want(self, *, bint actions, context, redactor, filters):
-        cdef int i
-        self.want_actions = actions
-        self.redactor = redactor
-        self.finder = None if redactor is None else redactor.finder
-        self.forget_words()
-        self.filters = filters
-        for i in range(FILTER_FIELDS):
-            self.filter_asks[i] = filters is not None and filters.asks[i]
-        self.want_tty = "tty" in context
-        self.want_parent = "parent" in context
-        self.want_ancestors = "ancestors" in context
-        self.want_container = "container" in context
-        self.want_context = len(context) > 0
-        if not (self.want_parent or self.want_ancestors or (self.want_container and self.container_of is not None)):
-            self.processes = None
-            return
-        if self.processes is None:
-            self.processes = Processes()
-        self.processes.container_of = self.container_of if self.want_container else None
-
-    def dump_processes(self):
-        return [] if self.processes is None else self.processes.dump()
-
-    def load_processes(self, rows):
-        if self.processes is not None:
-            self.processes.load(rows)
-
-    def take(self):
-        cdef bytes lines = b""
-        if self.used:
-            lines = PyBytes_FromStringAndSize(<const char *>self.lines, <Py_ssize_t>self.used)
-            self.used = 0
-            if self.lines_size > LINES_BYTES_KEPT:
-                free(self.lines)
-                self.lines = NULL
-                self.lines_size = 0
-        return lines
-
-    cdef int take_event(self, Event *event, Session *session) except -1:
-        cdef Process *process
-        if session.identity is NULL:
-            raise RuntimeError(f"the session in slot {event.session} is bound and has no identity")
-        self.danger = HARMLESS
-        self.read(event)
-        self.mean()
-        session.actions += 1
-        if self.facts.has_argv:
-            session.commands += 1
-        if self.failed():
-            session.failures += 1
-        if self.want_actions:
-            self.facts.pid = span_int(self.facts.known[F_PID])
-            self.facts.ppid = span_int(self.facts.known[F_PPID])
-            process = self.process(event)   # those of dropped actions have children, too
-            if self.filters is None or not self.is_dropped(session):
-                self.write_action(event, session, process)
-        return 0
-
-    cdef bint is_dropped(self, Session *session) except -1:
-        # Whether a filter drops the action. What no filter asks for is not made.
-        cdef Meaning m = self.meaning
-        cdef Identity *identity = session.identity
-        cdef bint *asks = self.filter_asks
-        return self.filters.drops(
-            m.action, m.object_type, m.primary, self.exe_text() if asks[0] else None,
-            self.known_text(F_KEY) if asks[1] else None,
-            self.known_text(F_UID) if asks[2] else None, self.known_text(F_ADDED_UID) if asks[2] else None,
-            identity_subjects(identity)[:identity.subjects_len] if asks[3] else None)
-
-    cdef int write_action(self, Event *event, Session *session, Process *process) except -1:
-        # A UserAction's line. Most of it is constant, or was when the session got its identity, and is copied; msgspec
-        # encodes what only this event says. So there is no object a session, which would have to come from memory
-        # (of 100,000 sessions: 900 ns an event).
-        cdef bint failed = self.failed()
-        cdef Identity *identity = session.identity
-        cdef Span *part = self.frame_parts
-        cdef size_t constant = NUMBER_BYTES_MAX + TIME_TEXT_BYTES + sizeof("succeeded")
-        cdef size_t start = self.used
-        cdef uint8_t *p
-        cdef int i
-        extra = self.extra(event, session, failed)
-        for i in range(FRAME_PARTS):
-            constant += <size_t>part[i].len
-        p = self.line_room(constant)
-        p = put_span(p, part[0])
-        p = put_number(p, session.ses)
-        self.used = <size_t>(put_span(p, part[1]) - self.lines)
-        try:
-            self.encode(extra)
-            if self.want_context:
-                self.write_context(process)
-        except BaseException:
-            self.used = start
-            raise
-        p = self.line_room(constant + identity.source_len + identity.subjects_len)
-        p = put_span(p, part[2])
-        p = put(p, self.time_text(event.ts_ms), TIME_TEXT_BYTES)
-        p = put_span(p, part[3])
-        p = put(p, identity_source(identity), identity.source_len)
-        p = put_span(p, part[4])
-        p = put(p, b"failed", 6) if failed else put(p, b"succeeded", 9)
-        p = put_span(p, part[5])
-        p = put(p, identity_subjects(identity), identity.subjects_len)
-        self.used = <size_t>(put_span(p, part[6]) - self.lines)
-        return 0
-
-    cdef uint8_t *line_room(self, size_t bytes) except NULL:
-        # Where the next bytes go, with so much room behind it.
-        cdef size_t size = max(self.lines_size, <size_t>LINES_BYTES_START)
-        cdef uint8_t *grown
-        if self.used + bytes > self.lines_size:
-            while size < self.used + bytes:
-                size *= 2
-            grown = <uint8_t *>realloc(self.lines, size)
-            if grown is NULL:
-                raise MemoryError()
-            self.lines = grown
-            self.lines_size = size
-        return self.lines + self.used
-
-    cdef int encode(self, object struct) except -1:
-        # Write a struct's JSON behind what there is. Not by msgspec at an offset: it ends its bytearray where it ends
-        # itself, and CPython gives the memory of one that is less than half full back to the kernel, with every event
-        # (two calls of mremap each, and the pages anew: 430,000 events a second became 100,000).
-        cdef size_t size
-        cdef uint8_t *p
-        if self.danger & SECRET:
-            self.redactor.redact(struct)
-        self.encode_into(struct, self.encoded)
-        size = <size_t>len(self.encoded)
-        p = self.line_room(size)
-        put(p, <const char *>self.encoded, size)
-        self.used += size
-        return 0
-
-    cdef bint failed(self):
-        # An event without a result (keystrokes, a loaded module) did happen; a denied AVC did not.
-        if self.meaning.result is None:
-            return span_is(self.facts.avc_result, b"denied", 6)
-        return self.meaning.result is not "success"
-
-    cdef object extra(self, Event *event, Session *session, bint failed):
-        cdef Meaning m = self.meaning
-        cdef Facts *f = &self.facts
-        cdef int64_t argc = 0
-        cdef int64_t exit_code = signed_int(f.known[F_EXIT])
-        cdef bint whole = True
-        cdef object args = UNSET
-        cdef object incomplete = UNSET
-        if f.has_argv:
-            args = self.argv(&argc, &whole)
-            if not whole:
-                incomplete = argc
-                self.args_incomplete += 1
-            if self.danger == CONTEXT and self.finder.holds(args):
-                self.danger |= SECRET
-        elif m.action == "executed" and not failed:
-            incomplete = -1             # a program was executed and its EXECVE record did not come
-            self.args_incomplete += 1
-        return ActionExtra(
-            m.action, m.how, Object(unset_if_none(m.object_type), unset_if_none(m.primary), unset_if_none(m.secondary)),
-            args, incomplete, event.seq, number(f.pid), number(f.ppid), self.text(F_CWD),
-            unset_if_none(self.exe_text()), self.rule_key(), exit_code if exit_code != NO_INT else UNSET, self.user(),
-            self.privilege(), CORRELATIONS[session.correlation], self.after_logout(event, session))
-
-    cdef Process *process(self, Event *event) except? NULL:
-        # The row of the process that acted, NULL where nobody asks or the event names none. Only the kernel's own
-        # record tells the parent: what a message says of one is any program's text.
-        cdef Facts *f = &self.facts
-        cdef int64_t ppid = f.ppid if f.main.type == TYPE_SYSCALL else 0
-        if self.processes is None or not 0 < f.pid < 0x7FFFFFFF:
-            return NULL
-        return self.processes.meet(event.session, event.generation, <int32_t>f.pid,
-                                   <int32_t>ppid if 0 < ppid < 0x7FFFFFFF else 0, self.exe_text(), event.ts_ms)
-
-    cdef int write_context(self, Process *process) except -1:
-        # Put the fields of events.Context behind those of the extra that was just written: they are constant for a
-        # process, and copied.
-        cdef Span tty = self.tty() if self.want_tty else span_of(NULL, 0)
-        cdef Span parent = span_of(NULL, 0)
-        cdef Span ancestors = span_of(NULL, 0)
-        cdef Span container = span_of(NULL, 0)
-        cdef bytes escaped
-        cdef uint8_t *p
-        if process is not NULL:
-            if process.above is not NULL:
-                if self.want_parent:
-                    parent = (<Lineage>process.above).parent
-                if self.want_ancestors:
-                    ancestors = (<Lineage>process.above).ancestors
-            if process.container is not NULL and self.want_container:
-                container = span_of(<const uint8_t *><const char *>(<bytes>process.container),
-                                    len(<bytes>process.container))
-        if tty.len and not is_word(tty):
-            escaped = events.context_part(events.Context(tty=self.plain(tty.ptr, tty.len)))
-            escaped = escaped[8:len(escaped) - 1]       # without `,"tty":"` and `"`
-            tty = span_of(<const uint8_t *><const char *>escaped, len(escaped))
-        p = self.line_room(<size_t>(tty.len + parent.len + ancestors.len + container.len) + sizeof(',"tty":""}'))
-        p -= 1                              # the extra's closing brace
-        if tty.len:
-            p = put_span(put(p, b',"tty":"', 8), tty)
-            p = put(p, b'"', 1)
-        p = put_span(p, parent)
-        p = put_span(p, ancestors)
-        p = put_span(p, container)
-        p[0] = c'}'
-        self.used = <size_t>(p + 1 - <uint8_t *><char *>self.lines)
-        return 0
-
-    cdef Span tty(self) noexcept:
-        # The terminal as the kernel names it (pts0), or as a program does in its message (pts/0, ssh); len 0: none.
-        cdef Span name = self.facts.tty
-        cdef Field *field
-        if name.ptr is NULL:
-            field = self.find(span_of(<const uint8_t *>b"terminal", 8))
-            if field is NULL:
-                field = self.find(span_of(<const uint8_t *>b"tty", 3))
-            if field is NULL:
-                return name
-            name = field.value
-        return span_of(NULL, 0) if says_nothing(name) or span_is(name, b"(none)", 6) else name
-
-    cdef object after_logout(self, Event *event, Session *session):
-        # What was left running when sshd ended the session. sshd's own last messages are none of it.
-        if not session.ended or event.ts_ms < session.end_ms:
-            return UNSET
-        # Serials wrap: one that is up to half the range ahead is a later one.
-        if event.ts_ms == session.end_ms and event.seq - session.end_seq - 1 >= 0x7FFFFFFFu:
-            return UNSET
-        return UNSET if self.facts.pid == session.pid else True
-
-    cdef object privilege(self):
-        # Who becomes somebody else: by a program that does that, or its message. Of an execve process_args says more.
-        cdef Facts *f = &self.facts
-        cdef object command = UNSET
-        cdef object user = UNSET
-        cdef Span exe = stripped(f.known[F_EXE])
-        cdef Py_ssize_t i = exe.len
-        if not f.has_argv and f.type != TYPE_USER_CMD and f.type != TYPE_USER_START:
-            return UNSET
-        while i and exe.len - i <= PRIVILEGE_NAME_MAX and exe.ptr[i - 1] != c'/':
-            i -= 1
-        exe = span_of(exe.ptr + i, exe.len - i)
-        if not is_one_of(exe, &self.privileged):
-            return UNSET
-        if f.type == TYPE_USER_CMD:
-            command = self.named(b"cmd")
-        elif f.type == TYPE_USER_START:
-            user = self.named(b"acct")
-        return Privilege(self.plain(exe.ptr, exe.len), command, user)
-
-    cdef object named(self, bytes name):
-        cdef Field *field = self.find(span_of(<const uint8_t *><const char *>name, len(name)))
-        return UNSET if field is NULL else self.field_text(field)
-
-    cdef object text(self, int field):
-        cdef str text = self.known_text(field)
-        return UNSET if text is None else text
-
-    cdef object rule_key(self):
-        # The audit rule's key; several of one event are parted by 0x01, which makes the kernel write hex.
-        cdef str text = self.known_text(F_KEY)
-        if text is None:
-            return UNSET
-        return text.replace("\x01", ",") if "\x01" in text else text
-
-    cdef object user(self):
-        # Who acted, where it is not the login's own user: names where auditd added them, else numbers.
-        cdef Facts *f = &self.facts
-        cdef Span auid = f.known[F_AUID]
-        cdef object uid = UNSET
-        cdef object euid = UNSET
-        if auid.ptr is NULL:
-            return UNSET
-        if f.known[F_UID].ptr is not NULL and not same_text(f.known[F_UID], auid):
-            uid = self.known_text(F_ADDED_UID) or self.known_text(F_UID)
-        if f.known[F_EUID].ptr is not NULL and not same_text(f.known[F_EUID], auid):
-            euid = self.known_text(F_ADDED_EUID) or self.known_text(F_EUID)
-        if uid is UNSET and euid is UNSET:
-            return UNSET
-        return EffectiveUser(uid, euid)
-
-    cdef const char *time_text(self, uint64_t ts_ms) noexcept nogil:
-        # RFC 3339 with milliseconds, which is what the kernel stamps; valid until the next call.
-        cdef time_t second = <time_t>(ts_ms // 1000)
-        cdef int ms = <int>(ts_ms % 1000)
-        cdef tm parts
-        if <uint64_t>second != self.second:
-            gmtime_r(&second, &parts)
-            snprintf(self.second_text, sizeof(self.second_text), "%04d-%02d-%02dT%02d:%02d:%02d.000Z",
-                     parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec)
-            self.second = <uint64_t>second
-        self.second_text[20] = <char>(c'0' + ms // 100)
-        self.second_text[21] = <char>(c'0' + ms // 10 % 10)
-        self.second_text[22] = <char>(c'0' + ms % 10)
-        return self.second_text
-
-
-cdef inline object unset_if_none(object value):
-    return UNSET if value is None else value
-
-
 cdef class EventDecoder(Reader):
 
     def __cinit__(self, Rules rules):
         self.exact = True
+        self.args = []
         self.decoded_events = []
 
     def take(self):
@@ -1381,6 +1055,10 @@ cdef class EventDecoder(Reader):
             records=event.records)))
         return 0
 
+    cdef int take_arg(self, const uint8_t *p, Py_ssize_t len) except -1:
+        self.args.append(self.plain(p, len))
+        return 0
+
     cdef dict process(self):
         cdef dict process = {}
         cdef int64_t argc = 0
@@ -1393,7 +1071,7 @@ cdef class EventDecoder(Reader):
             if field is not NULL:
                 process[name] = self.field_text(field)
         if self.facts.has_argv:
-            args = self.argv(&argc, &whole)
-            if args:
-                process["args"] = args
+            self.args = []
+            if self.read_argv(&argc, &whole):
+                process["args"] = self.args
         return process

@@ -4,7 +4,7 @@
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from audito._scan cimport Span
+from audito._scan cimport Span, load8
 
 cdef enum:
     NUMBER_BYTES_MAX = 20           # of 2**64 - 1
@@ -29,3 +29,34 @@ cdef inline uint8_t *put_number(uint8_t *p, uint64_t number) noexcept nogil:
         number //= 10
         if number == 0:
             return put(p, &digits[i], <size_t>(NUMBER_BYTES_MAX - i))
+
+
+cdef inline uint64_t unplain(uint64_t word) noexcept nogil:
+    # The high bit of a byte is set where one of eight is not ASCII, a control byte, a quote or a backslash, and perhaps of
+    # others behind the first one. A word less so many in each byte borrows where the byte is below that.
+    cdef uint64_t quote = word ^ 0x2222222222222222ULL
+    cdef uint64_t backslash = word ^ 0x5C5C5C5C5C5C5C5CULL
+    return (word | ((word - 0x2020202020202020ULL) & ~word) | ((quote - 0x0101010101010101ULL) & ~quote)
+            | ((backslash - 0x0101010101010101ULL) & ~backslash)) & 0x8080808080808080ULL
+
+
+cdef inline bint put_plain(uint8_t *p, const uint8_t *text, Py_ssize_t len) noexcept nogil:
+    # Put a text in JSON's quotes; false: it is no such text, since JSON writes a part of it otherwise or it is not ASCII.
+    cdef uint64_t bad = 0
+    cdef Py_ssize_t i = 0
+    p[0] = c'"'
+    p += 1
+    if len >= 8:
+        while i < len - 8:
+            bad |= unplain(load8(text + i))
+            memcpy(p + i, text + i, 8)
+            i += 8
+        bad |= unplain(load8(text + len - 8))
+        memcpy(p + len - 8, text + len - 8, 8)
+    else:
+        while i < len:
+            p[i] = text[i]
+            bad |= <uint64_t>(text[i] < c' ' or text[i] >= 0x80 or text[i] == c'"' or text[i] == c'\\')
+            i += 1
+    p[len] = c'"'
+    return bad == 0

@@ -5,7 +5,15 @@
 # Leaves are noexcept nogil, take pointers and ints, and return a count or a negative ScanError.
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy, memset
+
+cdef extern from *:
+    """
+    #define LITTLE_ENDIAN_HOST (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+    #define trailing_zeros(word) __builtin_ctzll(word)
+    """
+    const bint LITTLE_ENDIAN_HOST
+    int trailing_zeros(uint64_t word) nogil
 
 cdef enum ScanError:
     SCAN_NOT_A_RECORD = -1      # no `type=` and the name of a type at the start of the line
@@ -256,6 +264,38 @@ cdef inline uint64_t load8(const uint8_t *p) noexcept nogil:
     cdef uint64_t value
     memcpy(&value, p, 8)
     return value
+
+
+cdef inline const uint8_t *field_end(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # The first blank or control byte at or after p, or the end. Eight bytes at a time: (word - 0x21…) & ~word has the
+    # high bit set of the first byte below 0x21, and perhaps of some behind it.
+    cdef uint64_t word
+    if LITTLE_ENDIAN_HOST:
+        while end - p >= 8:
+            word = load8(p)
+            word = (word - 0x2121212121212121ULL) & ~word & 0x8080808080808080ULL
+            if word:
+                return p + (trailing_zeros(word) >> 3)
+            p += 8
+    while p < end and p[0] > c' ':
+        p += 1
+    return p
+
+
+cdef inline const uint8_t *further(const uint8_t *p, const uint8_t *end, const char *name, size_t len) noexcept nogil:
+    # Where a field of the kernel's stands, at p or further on, given by the blank before it and its name, together at
+    # most eight bytes; NULL without it. Only blanks are looked at: no value of the kernel's has one in it.
+    cdef uint64_t word = 0
+    cdef uint64_t mask = 0
+    memcpy(&word, name, len)
+    memset(&mask, 0xFF, len)
+    while True:
+        p = field_end(p, end)
+        if end - p < 8:
+            return NULL
+        if load8(p) & mask == word:
+            return p
+        p += 1
 
 
 cdef inline Span unquoted(Span s) noexcept nogil:

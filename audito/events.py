@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -343,8 +344,14 @@ def time_text(time_ms: int) -> str:
 
     What lies outside the years 1970 to 9999 is their first or last millisecond: times come from lines, too.
     """
-    time_ms = min(max(time_ms, 0), TIME_MS_MAX)
-    return f"{datetime.fromtimestamp(time_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}Z"
+    second, ms = divmod(min(max(time_ms, 0), TIME_MS_MAX), 1000)
+    return f"{_second_text(second)}.{ms:03}Z"
+
+
+@lru_cache(maxsize=8)
+def _second_text(second: int) -> str:
+    """On a busy host the same second comes again and again (2 of 3 us)."""
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 CORRELATIONS = ("pid", "kernel", "vendor", "late")

@@ -1,14 +1,16 @@
 """What a whole audit event means: action, how and object, by the rows of :mod:`audito.tables`.
 
-The work is done by the compiled half, :mod:`audito._normalise`; here the tables become its rules, once.
+The work is done by the compiled half, :mod:`audito._normalise` and :mod:`audito._actions`; here the tables become their
+rules, once.
 """
 
 from __future__ import annotations
 
 from functools import cache
 
+from audito._actions import ActionBuilder
 from audito._fastparse import FLAG_ENDS, FLAG_SESSION, FLAG_SINGLE, FLAG_STATE, Types
-from audito._normalise import Action, ActionBuilder, EventDecoder, Names, Rules, record_fields
+from audito._normalise import Action, EventDecoder, Names, Rules, record_fields
 from audito.tables.actions import (
     DIRECTORY_FDS,
     INTERPRETER_PREFIXES,

@@ -23,6 +23,7 @@ FLOORS = (
     ("filters",),
     ("_fields", "_processes"),
     ("_normalise", "_logins"),
+    ("_actions",),
     ("normalise", "logins", "ends", "gaps", "checkpoint", "health", "privileges", "auditctl"),
     ("vendor",),
     ("core",),
@@ -49,8 +50,8 @@ MEMBER_LISTS = ("__init__", "all")
 # Sources know bytes and files and never events; sinks see bytes only.
 BYTES_ONLY = ("sources", "sinks")
 EVENT_ROOMS = (
-    "events", "_sessions", "_gaps", "_fastparse", "_fields", "_processes", "_sshd", "_normalise", "_logins", "normalise",
-    "logins", "ends", "gaps", "vendor", "core",
+    "events", "_sessions", "_gaps", "_fastparse", "_fields", "_processes", "_sshd", "_normalise", "_actions", "_logins",
+    "normalise", "logins", "ends", "gaps", "vendor", "core",
 )  # fmt: skip
 
 # What makes tasks, timers or threads.

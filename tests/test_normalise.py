@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from audito import events
 from audito.core import Core, CoreSettings, decode
 from audito.normalise import record_fields
 from audito.text import lossless
-from tests.records import Log, accepted
+from tests.records import Log, accepted, quoted
 
 
 def acted(*records: tuple[str, bytes]) -> dict[str, Any]:
@@ -44,6 +48,7 @@ def executed(*texts: bytes) -> dict[str, Any]:
         ([b'argc=3 a0="" a1=48C3A9 a2="1234"'], ["", "Hé", "1234"], None),
         ([b'argc=2 a0="?" a1="(null)"'], ["?", "(null)"], None),
         ([b'argc=2 a0="a" a1="b\\"'], ["a", "b\\"], None),
+        ([b'argc=3 a0="a" a1="b\\" a2="c"'], ["a", "b\\", "c"], None),
         ([b'argc=1 a0="a=b"'], ["a=b"], None),
         ([b"argc=2 a0=6120620A a1=FF"], ["a b\n", "\\xff"], None),
         ([b'argc=3 a0="/bin/echo" a1_len=8 a1[0]=6261', b' a1[1]=6463 a2="x"'], ["/bin/echo", "badc", "x"], None),
@@ -68,6 +73,87 @@ def test_u23_argv_is_exact_or_marked_incomplete(texts: list[bytes], args: list[s
     extra = executed(*texts)
     assert extra["process_args"] == args
     assert extra.get("args_incomplete") == incomplete
+
+
+class Metadata(msgspec.Struct, rename="camel"):
+    """``metadata`` with its extra as it was written."""
+
+    audit_id: str
+    extra: msgspec.Raw
+
+
+class Line(msgspec.Struct, rename="camel"):
+    """A UserAction, as far as it takes to write it anew."""
+
+    metadata: Metadata
+    type: str
+    logged_at: str
+    source: msgspec.Raw
+    outcome: str
+    subjects: msgspec.Raw
+    component: str
+    target: msgspec.Raw
+
+
+def as_msgspec_writes_it(line: bytes) -> bytes:
+    """The line of the structs that it reads as."""
+    action = msgspec.json.decode(line, type=Line)
+    extra = msgspec.json.encode(msgspec.json.decode(action.metadata.extra, type=events.ActionExtra))
+    context = msgspec.json.decode(action.metadata.extra, type=events.Context)
+    if msgspec.structs.asdict(context) != msgspec.structs.asdict(events.Context()):
+        extra = extra[:-1] + events.context_part(context) + b"}"
+    action.metadata.extra = msgspec.Raw(extra)
+    return msgspec.json.encode(action)
+
+
+TEXTS = st.binary(max_size=70) | st.text(st.characters(max_codepoint=127), max_size=70).map(str.encode)
+"""Where a text is short, and seen before, and where it is neither, is at 48 bytes."""
+
+PROGRAMS = st.sampled_from([b"/usr/bin/sudo", b"/usr/bin/python3", b"/bin/id"]) | TEXTS.map(lambda text: b"/" + text)
+
+
+@given(
+    args=st.lists(TEXTS | st.just(b"--password=hunter2") | st.just(b"mysql"), max_size=6),
+    exe=PROGRAMS,
+    cwd=TEXTS,
+    names=st.lists(TEXTS, max_size=2),
+    key=TEXTS,
+    uids=st.sampled_from([b"uid=1000 euid=1000", b"uid=0 euid=0", b"uid=1000 euid=0", b""]),
+    tty=TEXTS.map(lambda text: text.translate(None, bytes(range(33)) + b'"')),
+    status=st.integers(-(2**40), 2**40),
+)
+def test_an_action_is_written_as_msgspec_writes_its_structs(
+    args: list[bytes], exe: bytes, cwd: bytes, names: list[bytes], key: bytes, uids: bytes, tty: bytes, status: int
+) -> None:
+    """Twice, as a text that was met before goes another way."""
+    core, log = Core(CoreSettings(host="h", machine_id="m", boot_id="b")), Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    core.take()
+    records = [
+        (
+            "SYSCALL",
+            b"arch=c000003e syscall=59 success=yes exit=%d a0=1 a1=2 a2=3 a3=4 items=2 ppid=4000 pid=5000 auid=1000 %s "
+            b"tty=%s ses=7 comm=%s exe=%s key=%s" % (status, uids, tty, quoted(exe[-15:]), quoted(exe), quoted(key)),
+        ),
+        ("EXECVE", b" ".join([b"argc=%d" % len(args), *(b"a%d=%s" % (i, quoted(arg)) for i, arg in enumerate(args))])),
+        ("CWD", b"cwd=%s" % quoted(cwd)),
+        *(
+            ("PATH", b"item=%d name=%s mode=0100755 nametype=NORMAL" % (i, quoted(name)))
+            for i, name in enumerate(names)
+        ),
+    ]
+    for _ in range(2):
+        core.feed_audit(log.event(*records))
+    core.flush()
+    lines = core.take().splitlines()
+    actions = [line for line in lines if b'"type":"UserAction"' in line]
+    assert len(actions) == 2
+    assert [as_msgspec_writes_it(line) for line in actions] == actions
+    shown = [json.loads(line)["metadata"]["extra"]["process_args"] for line in actions]
+    assert shown[0] == shown[1]
+    if not any(b'"redacted"' in line for line in actions):
+        assert shown[0] == [lossless(arg) for arg in args]
 
 
 def test_a_very_long_argv_is_listed_up_to_its_limit() -> None:
