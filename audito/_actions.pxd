@@ -3,6 +3,7 @@
 # Of a line's texts nearly all are plain, and are copied; msgspec writes those that need an escape, and what was constant
 # in the session is its work, too. Nothing here becomes an object that the event did not need before.
 
+from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from audito._normalise cimport FieldNames, Meaning, Reader
@@ -12,19 +13,21 @@ from audito._sessions cimport Event, Session
 
 cdef enum:
     FRAME_PARTS = 7                 # of a UserAction's line: the constant texts between its six variable ones
-    LINES_BYTES_START = 65536
-    LINES_BYTES_KEPT = 4 << 20      # a greater buffer, of many lines or a huge argv, is given back once it is taken
+    LINES_BYTES_MIN = 4096
+    LINES_BYTES_KEPT = 4 << 20      # no more is made at once because the last lines (a huge argv) took it
     TIME_TEXT_BYTES = 24            # 2026-11-23T07:00:00.000Z
     FILTER_FIELDS = 4               # exe, key, uid, subjects: what costs something to find out
     PRIVILEGE_NAME_MAX = 8          # bytes of a name in PRIVILEGE_PROGRAMS
 
 
 cdef class ActionBuilder(Reader):
-    # Writes a UserAction of each event as a line of JSON.
-    cdef uint8_t *lines             # owned: JSON lines that are made and not taken yet, up to …
-    cdef size_t used                # … so many bytes, …
-    cdef size_t lines_size          # … of so many
+    # Writes a UserAction of each event as a line of JSON, and what it is given in its place between these.
+    cdef PyObject *lines            # bytes, owned, which nobody else has: JSON lines that are made and not taken yet, …
+    cdef size_t used                # … up to so many bytes, …
+    cdef size_t room                # … of so many; NULL while it is 0
+    cdef size_t room_next           # of the next one: a little more than the last one took
     cdef bytearray encoded          # what msgspec made: it writes into nothing but a bytearray
+    cdef list structs               # events that are no actions, to be written behind the lines; one batch is one call
     cdef list frame                 # owns the bytes that frame_parts and privileged point into
     cdef FieldNames privileged      # tables.programs.PRIVILEGE_PROGRAMS
     cdef Span frame_parts[FRAME_PARTS]  # events.action_frame(): what stands between a line's variable parts
@@ -53,7 +56,10 @@ cdef class ActionBuilder(Reader):
     cdef int write_context(self, Process *process) except -1
     cdef Span tty(self) noexcept
     cdef int hide_secrets(self, size_t start) except -1
-    cdef uint8_t *line_room(self, size_t bytes) except NULL
+    cdef int write_structs(self) except -1
+    cdef uint8_t *line_room(self, size_t more) except NULL
+    cdef uint8_t *at(self, size_t offset) noexcept nogil
+    cdef int grow(self, size_t more) except -1
     cdef int put_raw(self, const char *text, size_t len) except -1
     cdef int put_span(self, Span text) except -1
     cdef int begin(self, size_t at, uint8_t bracket) except -1

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from typing import final
 
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from audito._normalise import Reader, Rules
 from audito.events import CONTEXT, ContainerOf
@@ -39,5 +39,7 @@ class ActionBuilder(Reader):
         """(slot, generation, pid, ppid, exe, parent's pid, ancestors) of what is known, for the checkpoint."""
     def load_processes(self, rows: Iterable[tuple[int, int, int, int, str, int, Sequence[str]]]) -> None:
         """Go on from dump_processes(), slots and generations being those of now."""
+    def write(self, event: Struct) -> None:
+        """Write an event that is no action behind the lines made so far; it must not change any more."""
     def take(self) -> bytes:
         """The lines made since the last take, in order."""

@@ -2,9 +2,9 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdio cimport snprintf
-from libc.stdlib cimport free, realloc
 from libc.string cimport memchr
 from libc.time cimport gmtime_r, time_t, tm
 
@@ -26,12 +26,16 @@ from audito import events
 from audito.tables.programs import PRIVILEGE_PROGRAMS
 
 cdef tuple CORRELATIONS = events.CORRELATIONS
+cdef object encoder = json.Encoder()
+cdef object encode_lines = encoder.encode_lines
 cdef object read_extra = json.Decoder(events.ActionExtra).decode
 
 cdef extern from "Python.h":
     void *PyUnicode_DATA(object text)
     Py_ssize_t PyUnicode_GET_LENGTH(object text)
     unsigned int PyUnicode_IS_ASCII(object text)
+    char *PyBytes_AS_STRING(PyObject *bytes) nogil
+    int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
 
 
 cdef inline bint is_one_of(Span text, FieldNames *names) noexcept nogil:
@@ -50,8 +54,10 @@ cdef class ActionBuilder(Reader):
         cdef int i
         self.container_of = container_of
         self.want(actions=actions, context=context, redactor=redactor, filters=filters)
-        self.encode_into = json.Encoder().encode_into
+        self.encode_into = encoder.encode_into
         self.encoded = bytearray()
+        self.structs = []
+        self.room_next = LINES_BYTES_MIN
         self.frame = list(events.action_frame(target))
         if len(self.frame) != FRAME_PARTS:
             raise ValueError(f"a UserAction's frame of {len(self.frame)} parts")
@@ -61,7 +67,7 @@ cdef class ActionBuilder(Reader):
         self.second = <uint64_t>-1
 
     def __dealloc__(self):
-        free(self.lines)
+        Py_XDECREF(self.lines)
 
     def want(self, *, bint actions, context, redactor, filters):
         cdef int i
@@ -91,16 +97,30 @@ cdef class ActionBuilder(Reader):
         if self.processes is not None:
             self.processes.load(rows)
 
+    def write(self, event):
+        self.structs.append(event)
+
     def take(self):
-        cdef bytes lines = b""
-        if self.used:
-            lines = PyBytes_FromStringAndSize(<const char *>self.lines, <Py_ssize_t>self.used)
-            self.used = 0
-            if self.lines_size > LINES_BYTES_KEPT:
-                free(self.lines)
-                self.lines = NULL
-                self.lines_size = 0
-        return lines
+        cdef PyObject *lines
+        cdef size_t used
+        cdef bytes taken
+        if self.structs:
+            if self.used == 0:              # nothing to stand behind: no copy
+                taken = encode_lines(self.structs)
+                self.structs.clear()
+                return taken
+            self.write_structs()
+        if self.used == 0:
+            return b""
+        used = self.used
+        lines = self.lines
+        self.lines = NULL
+        self.used = self.room = 0
+        self.room_next = min(max(used + used // 4, <size_t>LINES_BYTES_MIN), <size_t>LINES_BYTES_KEPT)
+        _PyBytes_Resize(&lines, <Py_ssize_t>used)
+        taken = <bytes>lines
+        Py_DECREF(taken)
+        return taken
 
     # ------------------------------------------------------------------------------ events
 
@@ -110,6 +130,10 @@ cdef class ActionBuilder(Reader):
             raise RuntimeError(f"the session in slot {event.session} is bound and has no identity")
         self.danger = HARMLESS
         self.read(event)
+        self.facts.pid = span_int(self.facts.known[F_PID])
+        self.facts.ppid = span_int(self.facts.known[F_PPID])
+        if self.processes is not None:
+            self.processes.prefetch(self.facts.pid)
         self.mean()
         session.actions += 1
         if self.facts.has_argv:
@@ -117,8 +141,6 @@ cdef class ActionBuilder(Reader):
         if self.failed():
             session.failures += 1
         if self.want_actions:
-            self.facts.pid = span_int(self.facts.known[F_PID])
-            self.facts.ppid = span_int(self.facts.known[F_PPID])
             process = self.process(event)   # those of dropped actions have children, too
             if self.filters is None or not self.is_dropped(session):
                 self.write_action(event, session, process)
@@ -164,13 +186,16 @@ cdef class ActionBuilder(Reader):
         cdef size_t extra
         cdef uint8_t *p
         cdef int i
+        if self.structs:
+            self.write_structs()
+            start = self.used
         for i in range(FRAME_PARTS):
             constant += <size_t>part[i].len
         try:
             p = self.line_room(constant)
             p = put_span(p, part[0])
             p = put_number(p, session.ses)
-            extra = self.used = <size_t>(put_span(p, part[1]) - self.lines)
+            extra = self.used = <size_t>(put_span(p, part[1]) - self.at(0))
             self.write_extra(event, session, failed)
             if self.danger:
                 self.hide_secrets(extra)
@@ -188,7 +213,7 @@ cdef class ActionBuilder(Reader):
         p = put(p, b"failed", 6) if failed else put(p, b"succeeded", 9)
         p = put_span(p, part[5])
         p = put(p, identity_subjects(identity), identity.subjects_len)
-        self.used = <size_t>(put_span(p, part[6]) - self.lines)
+        self.used = <size_t>(put_span(p, part[6]) - self.at(0))
         return 0
 
     cdef int write_extra(self, Event *event, Session *session, bint failed) except -1:
@@ -344,7 +369,7 @@ cdef class ActionBuilder(Reader):
     cdef int hide_secrets(self, size_t start) except -1:
         # A text of the extra that begins there may have a secret in it: it is read again, and written as the redactor
         # leaves it.
-        extra = read_extra(PyBytes_FromStringAndSize(<const char *>self.lines + start, <Py_ssize_t>(self.used - start)))
+        extra = read_extra(PyBytes_FromStringAndSize(<const char *>self.at(start), <Py_ssize_t>(self.used - start)))
         if self.danger == CONTEXT and not (extra.process_args and self.finder.holds(extra.process_args)):
             return 0
         self.redactor.redact(extra)
@@ -353,19 +378,36 @@ cdef class ActionBuilder(Reader):
 
     # ------------------------------------------------------------------------------ bytes
 
-    cdef uint8_t *line_room(self, size_t bytes) except NULL:
+    cdef int write_structs(self) except -1:
+        # The other events that were given since the last line.
+        cdef bytes lines = encode_lines(self.structs)
+        self.put_raw(<const char *>lines, <size_t>len(lines))
+        self.structs.clear()
+        return 0
+
+    cdef inline uint8_t *line_room(self, size_t more) except NULL:
         # Where the next bytes go, with so much room behind it.
-        cdef size_t size = max(self.lines_size, <size_t>LINES_BYTES_START)
-        cdef uint8_t *grown
-        if self.used + bytes > self.lines_size:
-            while size < self.used + bytes:
-                size *= 2
-            grown = <uint8_t *>realloc(self.lines, size)
-            if grown is NULL:
-                raise MemoryError()
-            self.lines = grown
-            self.lines_size = size
-        return self.lines + self.used
+        if self.used + more > self.room:
+            self.grow(more)
+        return self.at(self.used)
+
+    cdef inline uint8_t *at(self, size_t offset) noexcept nogil:
+        return <uint8_t *>PyBytes_AS_STRING(self.lines) + offset
+
+    cdef int grow(self, size_t more) except -1:
+        # The lines stand in a bytes object, which take() gives away: no second copy of megabytes.
+        cdef size_t room = max(self.room, self.room_next)
+        cdef bytes grown
+        while room < self.used + more:
+            room *= 2
+        grown = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>room)
+        if self.used:
+            put(<uint8_t *>PyBytes_AS_STRING(<PyObject *>grown), self.at(0), self.used)
+        Py_XDECREF(self.lines)
+        Py_INCREF(grown)
+        self.lines = <PyObject *>grown
+        self.room = room
+        return 0
 
     cdef inline int put_raw(self, const char *text, size_t len) except -1:
         put(self.line_room(len), text, len)
@@ -380,7 +422,7 @@ cdef class ActionBuilder(Reader):
         if self.used == at:
             self.line_room(1)
             self.used += 1
-        self.lines[at] = bracket
+        self.at(at)[0] = bracket
         return 0
 
     cdef inline int put_int(self, const char *key, size_t key_len, int64_t value) except -1:
@@ -389,7 +431,7 @@ cdef class ActionBuilder(Reader):
             p = put_number(put(p, b"-", 1), <uint64_t>-value)
         else:
             p = put_number(p, <uint64_t>value)
-        self.used = <size_t>(p - self.lines)
+        self.used = <size_t>(p - self.at(0))
         return 0
 
     cdef int put_text(self, const char *key, size_t key_len, str text) except -1:

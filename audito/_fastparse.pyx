@@ -7,7 +7,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from audito._gaps cimport Serials
 from audito._scan cimport (
-    SCAN_BAD_STAMP, SCAN_NOT_A_RECORD, SES_UNSET, Header, Span, digits, ends_text, further, is_type_name, load8,
+    SCAN_BAD_STAMP, SCAN_NOT_A_RECORD, SES_UNSET, Header, Span, digits, ends_hash, ends_text, further, is_type_name, load8,
     next_field, read_header, span_int, span_is, span_of, span_starts, unquoted, without_tail,
 )
 from audito._sessions cimport (
@@ -240,18 +240,6 @@ cdef inline uint32_t flight_hash(uint64_t ts_ms, uint32_t seq, uint32_t node) no
     return (seq * 2654435761u ^ <uint32_t>ts_ms * 40503u ^ node) & (INFLIGHT_INDEX - 1)
 
 
-cdef inline uint32_t name_hash(Span name) noexcept nogil:
-    # Of a type's name, from its first and last eight bytes, or all of a shorter one: 3 ns against 11 of FNV-1a.
-    cdef uint64_t mix
-    if name.len >= 8:
-        mix = load8(name.ptr) ^ load8(name.ptr + name.len - 8) * 0x9E3779B97F4A7C15ULL
-    else:
-        mix = 0
-        memcpy(&mix, name.ptr, <size_t>name.len)
-    mix = (mix ^ <uint64_t>name.len) * 0x9E3779B97F4A7C15ULL
-    return <uint32_t>(mix >> 40)
-
-
 cdef class EventSink:
 
     cdef int take_event(self, Event *event, Session *session) except -1:
@@ -269,7 +257,7 @@ cdef class Types:
     cdef int add(self, bytes name, int number, int flags) except -1:
         # A row of the type table; names of up to TYPE_ROW_NAME_MAX bytes, as auditd prints them.
         cdef Span span = span_of(<const uint8_t *><const char *>name, len(name))
-        cdef uint32_t i = name_hash(span) & (TYPE_INDEX - 1)
+        cdef uint32_t i = ends_hash(span.ptr, span.len) & (TYPE_INDEX - 1)
         if len(name) > TYPE_ROW_NAME_MAX or not 0 < number < TYPES_MAX:
             raise ValueError(f"record type {name!r} = {number}")
         while self.rows[i].len:
@@ -326,7 +314,7 @@ cdef class AuditStream:
     cdef uint16_t type_number(self, Span name) noexcept nogil:
         # Number of a record type by its name, by `UNKNOWN[n]` or by `n`; 0 when nothing tells it, TYPE_NO_NAME for what
         # cannot be the name of one: a log that was cut goes on as `type=SYSCALtype=CRED_ACQ msg=…`.
-        cdef uint32_t i = name_hash(name) & (TYPE_INDEX - 1)
+        cdef uint32_t i = ends_hash(name.ptr, name.len) & (TYPE_INDEX - 1)
         cdef const TypeRow *rows = self.types.rows
         cdef const uint8_t *p
         cdef int64_t number

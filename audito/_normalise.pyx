@@ -17,7 +17,7 @@ from audito._fields cimport (
 )
 from audito._redact cimport HARMLESS
 from audito._scan cimport (
-    Span, digits, ends_text, field_end, further, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is,
+    Span, digits, ends_hash, ends_text, field_end, further, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is,
     span_of, span_starts, unhex, unquoted, without_tail,
 )
 from audito._sessions cimport (
@@ -44,14 +44,9 @@ cdef enum:
 # ---------------------------------------------------------------------------------------------- words
 
 
-cdef inline uint32_t word_hash(const uint8_t *p, Py_ssize_t len) noexcept nogil:
-    # Place of a text in the words, by its first and last eight bytes.
-    cdef uint64_t mix = 0
-    if len >= 8:
-        mix = load8(p) ^ load8(p + len - 8) * 0x9E3779B97F4A7C15ULL
-    else:
-        memcpy(&mix, p, <size_t>len)
-    return <uint32_t>((mix ^ <uint64_t>len) * 0x9E3779B97F4A7C15ULL >> 40) & (WORDS - 1)
+cdef inline uint32_t word_place(const uint8_t *p, Py_ssize_t len) noexcept nogil:
+    # Of a text in the words.
+    return ends_hash(p, len) & (WORDS - 1)
 
 
 cdef inline Span tty_before(const uint8_t *start, const uint8_t *p) noexcept nogil:
@@ -581,7 +576,7 @@ cdef class Reader(EventSink):
             text = PyUnicode_New(len, 127)
             memcpy(PyUnicode_DATA(text), p, <size_t>len)
             if 0 < len <= WORD_BYTES_MAX:
-                i = word_hash(p, len)
+                i = word_place(p, len)
                 self.word_dangers[i] = <uint8_t>danger
                 Py_XDECREF(self.words[i])
                 Py_INCREF(text)
@@ -600,7 +595,7 @@ cdef class Reader(EventSink):
         cdef uint32_t i
         if not 0 < len <= WORD_BYTES_MAX:
             return NULL
-        i = word_hash(p, len)
+        i = word_place(p, len)
         if self.words[i] is NULL or not word_is(<object>self.words[i], p, len):
             return NULL
         self.danger |= self.word_dangers[i]

@@ -4,9 +4,12 @@
 # shared by all children of one process. Nobody tells us that a process ended, so a row stays until its place is needed.
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from audito._scan cimport Span
+
+cdef extern from *:
+    void __builtin_prefetch(const void *address) nogil
 
 cdef enum:
     PROCESSES = 32768               # rows, a power of two: the usual kernel.pid_max, with which no two share a place
@@ -42,6 +45,12 @@ cdef class Processes:
     cdef int rows_begin             # what is before it was never used, nor touched …
     cdef int rows_end               # … nor what begins here
     cdef object container_of        # of a recent record, (pid, its time in ms) → events.Container or None; None: not live
+
+    cdef inline void prefetch(self, int64_t pid) noexcept nogil:
+        # Of the pid that meet() is asked for next: its row comes from memory, for which meet() waited 2 % of the samples.
+        cdef Process *process = &self.rows[<uint32_t>pid & (PROCESSES - 1)]
+        __builtin_prefetch(process)
+        __builtin_prefetch(<uint8_t *>(process + 1) - 1)
 
     cdef Process *meet(self, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid, str exe,
                        uint64_t time_ms) except NULL

@@ -268,8 +268,6 @@ class Core:
         self._pending: dict[int, list[PendingLogin]] = {}
         self._pending_order: deque[PendingLogin] = deque()
         self._contested: deque[PendingLogin] = deque()
-        self._lines: list[bytes] = []
-        self._structs: list[Written] = []
         self._sshd_base = self._sshd_fed = 0
         self._sshd_clock_ms = self._sshd_jump_ms = 0
         self._now_ms = self._audit_now_ms = self._sshd_now_ms = 0
@@ -286,7 +284,6 @@ class Core:
         if self._sessions.evicted_live != self._evicted:
             self._gaps.sessions_evicted(self._sessions.evicted_live - self._evicted, self._audit.clock_ms)
             self._evicted = self._sessions.evicted_live
-        self._collect()
         self._expire()
 
     def feed_sshd(self, data: Buffer, format: str, now_us: int) -> None:
@@ -320,7 +317,6 @@ class Core:
             self._audit_now_ms = now_ms
         if sshd_idle:
             self._sshd_now_ms = now_ms
-        self._collect()
         self._expire()
 
     def flush(self, *, audit_ended: bool = True, sshd_ended: bool = True) -> None:
@@ -335,7 +331,6 @@ class Core:
             self._give_up(slot)
         while self._pending_order:
             self._drop_pending(self._pending_order[0])
-        self._collect()
         self._ends.flush()
         self._write_logouts()
 
@@ -372,7 +367,6 @@ class Core:
             self._give_up(slot)
         for login in [login for login in self._pending_order if not login.settled and login.time_ms < self._boot_ms]:
             self._drop_pending(login)
-        self._collect()
         self._ends.booted(self._boot_ms)
         self._write_logouts()
         self._sessions.clear()
@@ -405,27 +399,11 @@ class Core:
 
     def take(self) -> bytes:
         """The JSON lines made since the last take."""
-        self._collect()
-        self._encode()
-        lines = b"".join(self._lines)
-        self._lines.clear()
-        return lines
-
-    def _collect(self) -> None:
-        """Move what the builder wrote behind what was written before it."""
-        if lines := self._builder.take():
-            self._encode()
-            self._lines.append(lines)
-
-    def _encode(self) -> None:
-        if self._structs:
-            self._lines.append(_encoder.encode_lines(self._structs))
-            self._structs.clear()
+        return self._builder.take()
 
     def _write(self, event: Written) -> None:
         if event.type in self._types:
-            self._collect()
-            self._structs.append(event)
+            self._builder.write(event)
 
     # -------------------------------------------------------------------------------- joining
 
@@ -441,7 +419,6 @@ class Core:
                 self._login_ended(record)
             elif record.kind == "child":
                 self._ends.child(record.pid, record.child_pid)
-        self._collect()
         self._write_logouts()
 
     def _move_sshd_clock(self, time_ms: int) -> None:
@@ -545,7 +522,6 @@ class Core:
         self._counts[f"joins_{correlation}"] += 1
         self._sessions.identify(slot, login.source, login.subjects)
         self._audit.bind(slot, events.CORRELATIONS.index(correlation))
-        self._collect()
 
     def _wait(self, login: PendingLogin) -> None:
         self._pending.setdefault(login.pid, []).append(login)
@@ -674,7 +650,6 @@ class Core:
             )
         )
         self._audit.bind(slot, events.CORRELATIONS.index(correlation))
-        self._collect()
 
     # -------------------------------------------------------------------------------- ends
 
