@@ -1141,6 +1141,20 @@ cdef class AuditStream:
         self.offset = self.line_offset = offset
         self.known_offset = offset + known_bytes
 
+    def cut_line(self):
+        # Its end is skipped when it comes.
+        cdef Py_ssize_t length = self.carried
+        if length:
+            self.carried = 0
+            self.skipping = True
+            self.lines += 1
+            self.reject_line(<const uint8_t *><char *>self.carry_buffer, length, SCAN_NOT_A_RECORD)
+
+    def skip(self, uint64_t count):
+        self.offset += count
+        if not self.carried and not self.skipping:
+            self.line_offset = self.offset
+
     def forget_known(self):
         self.known_offset = self.again_until = 0
         self.again = None

@@ -11,6 +11,7 @@ import heapq
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import msgspec
@@ -222,6 +223,14 @@ def _read_state(state: bytes) -> CoreState:
     return saved
 
 
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address; None for what is none."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
 class Core:
     """Joins one host's sshd lines and audit records. Not thread safe.
 
@@ -268,6 +277,7 @@ class Core:
         self._pending: dict[int, list[PendingLogin]] = {}
         self._pending_order: deque[PendingLogin] = deque()
         self._contested: deque[PendingLogin] = deque()
+        self._early: dict[int, int] = {}  # slot to generation: sessions that began before the line that may be theirs
         self._lines: list[bytes] = []
         self._structs: list[Written] = []
         self._sshd_base = self._sshd_fed = 0
@@ -303,9 +313,26 @@ class Core:
         line_count: int | None = None,
     ) -> None:
         """A source could not read all there was; called before what it read after that is fed."""
-        if stream == "audit":
-            self._audit.forget_known()
         self._gaps.input_gap(stream, source, reason, now_ms, line_count)
+
+    def cut_line(self, stream: Literal["audit", "sshd"]) -> None:
+        """The line that is not whole lost its rest: half a name is another one's. Called before its end is fed."""
+        if stream == "audit":
+            self._audit.cut_line()
+        else:
+            self._logins.cut_line()
+
+    def skip(self, stream: Literal["audit", "sshd"], byte_count: int | None) -> None:
+        """Of what comes again after a restart so much is gone, and it goes on behind that.
+
+        ``byte_count``: None where that is not known; then nothing tells any more what of the rest came before.
+        """
+        if stream == "sshd":
+            self._sshd_fed += byte_count or 0
+        elif byte_count is None:
+            self._audit.forget_known()
+        else:
+            self._audit.skip(byte_count)
 
     def tick(self, now_ms: int, *, audit_idle: bool = True, sshd_idle: bool = True) -> None:
         """Let time pass, live only; about once a second.
@@ -478,14 +505,39 @@ class Core:
                     self._counts["logins_repeated"] += 1
                     return
                 login.contested = login.contested or not session["ended"]
-            elif self._fits(login, session):
+            elif self._fits(login, session) and self._is_of_its_peer(slot, session["pid"], login):
                 distance = abs(login.time_ms - session["open_ms"]) if login.timed else 0
                 if best is None or distance < best[0]:
                     best = (distance, slot)
-        if best is None:
+        if best is None or self._must_wait(best[1], login):
             self._wait(login)
         else:
             self._bind(best[1], login)
+
+    def _must_wait(self, slot: int, login: PendingLogin) -> bool:
+        """Whether more has to be known of a session that began before the line: it may be the pid's last one's.
+
+        sshd logs first, so that two clocks must be at work, or the session's own line is lost. Its USER_START says from
+        where it comes; where there is none, its time passes.
+        """
+        session = self._sessions.info(slot)
+        if not login.timed or session["open_ms"] >= login.time_ms or session["state"] == STATE_KERNEL:
+            return False
+        if self._is_settled(slot) or self._session_start(slot, session["pid"]):
+            return False
+        self._early[slot] = self._sessions.generation(slot)
+        return True
+
+    def _bind_early(self, slot: int) -> bool:
+        """Bind a session of ``_early`` to the first line that fits; returns whether there was one."""
+        del self._early[slot]
+        session = self._sessions.info(slot)
+        for login in self._pending.get(session["pid"], ()):
+            if self._fits(login, session) and self._is_of_its_peer(slot, session["pid"], login):
+                self._settle(login)
+                self._bind(slot, login)
+                return True
+        return False
 
     def _repeats(self, slot: int, session: dict[str, Any], login: PendingLogin) -> bool:
         """Whether the login is the one that the session is bound to: a line that was read twice.
@@ -513,6 +565,20 @@ class Core:
         later_ms: int = session["open_ms"] - login.time_ms
         return -JOIN_SLACK_MS <= later_ms <= self.settings.join_window_ms
 
+    def _is_of_its_peer(self, slot: int, pid: int, login: PendingLogin) -> bool:
+        """Whether the kernel does not say that the session came from elsewhere: then the pid was used again."""
+        # What sshd told PAM; where that is a name (UseDNS), `addr` is only one of the addresses that it may have.
+        peer = _address(self._session_start(slot, pid).get("hostname", ""))
+        return peer is None or _address(_source_decoder.decode(login.source).value) in (peer, None)
+
+    def _session_start(self, slot: int, pid: int) -> dict[str, str]:
+        """The fields of sshd's USER_START of a session that waits, {} where it did not come."""
+        for line in self._sessions.held_lines(slot, USER_START):
+            fields = record_fields(line)
+            if fields.get("pid") == str(pid) and fields.get("exe", "").rpartition("/")[2] in TAGS:
+                return fields
+        return {}
+
     def _of_one_boot(self, login: PendingLogin, session: dict[str, Any]) -> bool:
         return not self._boot_ms or (login.time_ms < self._boot_ms) == bool(session["open_ms"] < self._boot_ms)
 
@@ -524,6 +590,8 @@ class Core:
             return
         # The first that came. What else fits either has a session of its own coming, or is a claim on this one.
         first = fitting[0]
+        if self._must_wait(slot, first):
+            return
         self._settle(first)
         self._bind(slot, first)
         for login in fitting[1:]:
@@ -611,6 +679,11 @@ class Core:
         """
         window_ms = self.settings.join_window_ms
         self._ends.expire(self._sshd_clock_ms, self._sshd_now_ms)
+        for slot, generation in list(self._early.items()):
+            if self._sessions.generation(slot) != generation or self._sessions.info(slot)["state"] >= STATE_BOUND:
+                del self._early[slot]
+            elif self._is_settled(slot) or self._session_start(slot, self._sessions.info(slot)["pid"]):
+                self._bind_early(slot)
         if self._sshd_clock_ms > window_ms:
             for slot in self._sessions.waiting(self._sshd_clock_ms - window_ms):
                 if self._is_settled(slot):
@@ -642,16 +715,14 @@ class Core:
 
     def _give_up(self, slot: int) -> None:
         """No login line came for this session: it is written with what the kernel knows, never silent."""
+        if self._early.get(slot) == self._sessions.generation(slot) and self._bind_early(slot):
+            return
         session = self._sessions.info(slot)
         pid = session["pid"]
         told = self._vendor.take(pid, session["open_ms"]) or Told(0)
         account, address = told.account or events.UNKNOWN, told.address or events.UNKNOWN
-        for line in self._sessions.held_lines(slot, USER_START):
-            fields = record_fields(line)
-            if fields.get("pid") == str(pid) and fields.get("exe", "").rpartition("/")[2] in TAGS:
-                account = fields.get("acct", account)
-                address = fields.get("addr", address)
-                break
+        start = self._session_start(slot, pid)
+        account, address = start.get("acct", account), start.get("addr", address)
         correlation = "vendor" if told.key_id or told.fingerprint else "kernel"
         source = events.Source("IP", address, events.SourceExtra(told.port or events.UNKNOWN))
         subjects = events.Subjects(loggedAs=account, pid=str(pid), userID=told.key_id or events.UNKNOWN)
@@ -840,6 +911,8 @@ class Core:
         for login in saved.pending:
             self._ends.login(login.pid, login.source)
             self._wait(login)
+            for slot in self._sessions.of_pid(login.pid):
+                self._must_wait(slot, login)
 
     def sshd_samples(self, now_ms: int) -> list[str]:
         """What sshd wrote that no row knows, for the log, at a limited rate. ``now_ms``: any monotonic clock."""

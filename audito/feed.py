@@ -9,6 +9,7 @@ from typing import Any
 from audito.errors import SourceError
 from audito.health import Health
 from audito.sources import GapReason, Source, Stream
+from audito.sources.follow import Follower
 from audito.sources.spool import SpooledSource
 from audito.watch import Complaints, Watch, log, monotonic_ms
 
@@ -154,6 +155,14 @@ class Feed:
     def take_gaps(self) -> list[GapReason]:
         """What went unread since the last call, a reason each."""
         return self.source.take_gaps() if self.source is not None else []
+
+    def take_skipped(self) -> int | None:
+        """How many bytes that came before a restart are gone, and lie before what comes next; None: not known."""
+        return self.source.take_skipped() if isinstance(self.source, Follower) else None
+
+    def take_cut(self) -> bool:
+        """Whether what was read last is only the end of a line, whose rest is lost."""
+        return self.source.take_cut() if isinstance(self.source, Follower) else False
 
     def wake(self) -> None:
         """The descriptor turned readable."""

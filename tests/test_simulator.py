@@ -24,6 +24,12 @@ FOUND = {
     20018: "half a line before a whole one", 20498: "a line broken off in a pipe by a kill",
     2108: "a log cut in the middle of a record", 52209: "an event half read when a disk that hung goes on", 50892: "a restart between auditd's start after a boot and the first serial",
     100006: "the end of the log of the boot before", 100190: "a login line of the boot before, and a pid of this one",
+    4972: "a session waits, and the log that had its records is emptied before a restart", 51910: "the same, and a power cut",
+    7973: "the same, and a kill", 8742: "the same, with lines from a pipe", 52678: "two sources that lose their places at once",
+    3064: "a reader leaves, and what it had not read is saved late", 7684: "a reader leaves, and a kill before that is known",
+    4889: "sshd's log is emptied in the middle of a name", 52261: "the same, of a certificate", 50156: "the same, once more",
+    9295: "an output that cannot be looked at, and is a pipe", 50863: "a clock set back, and a journal vacuumed",
+    52985: "a lost login line, and its pid used again at once",
     21319: "a pipe, and a kill before a serial was saved", 21469: "a log cut twice in one millisecond",
 }  # fmt: skip
 """Seeds that broke something once."""

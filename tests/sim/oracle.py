@@ -105,7 +105,7 @@ class Oracle:
         said, true = said_of(event), who(login)
         if self.told and self.audit_whole:
             _require(said == true, "attribution", f"{_name(event)} is given to {said}, not to {true}")
-        holds = _less(said, true, cut=not self.sshd_whole)
+        holds = _less(said, true)
         _require(holds, "attribution", f"{_name(event)} is given to {said}, not to {true}")
 
     def _nothing_lost(self) -> None:
@@ -159,7 +159,7 @@ class Oracle:
         # Where a part of a line was destroyed, what is left of it may say less; it must not say anything else.
         false = [
             said for said in by_sshd
-            if said not in true and ((self.sshd_whole and self.boot.whole is None) or not any(_less(said, known, cut=True) for known in true))
+            if said not in true and ((self.sshd_whole and self.boot.whole is None) or not any(_less(said, known) for known in true))
         ]  # fmt: skip
         _require(not false, "attribution", f"no such login: {false}")
         if self.sshd_whole and self.boot.whole is None:
@@ -218,11 +218,9 @@ def _time_ms(event: Event) -> int:
     return int(datetime.fromisoformat(event["loggedAt"]).timestamp() * 1000)
 
 
-def _less(said: tuple[str, ...], true: tuple[str, ...], *, cut: bool) -> bool:
-    """Whether all that is said is true; what is not said is "unknown", or ``cut``: a log emptied in mid-line does that."""
-    return all(
-        one in (other, "unknown") or (cut and other.startswith(one)) for one, other in zip(said, true, strict=True)
-    )
+def _less(said: tuple[str, ...], true: tuple[str, ...]) -> bool:
+    """Whether all that is said is true; what is not said is "unknown"."""
+    return all(one in (other, "unknown") for one, other in zip(said, true, strict=True))
 
 
 def _name(event: Event) -> tuple[Any, ...]:

@@ -250,6 +250,7 @@ class World:
             self.kernel.put(SSHD_LOG)
         self.out_pipe: Node | None = None
         self.taken = bytearray()  # by the reader of the output, from the pipe at hand
+        self.unread = b""  # what the pipe held when its reader left, and the daemon may not know yet
         if self.scenario.output == "pipe":
             self.out_pipe = self.kernel.put(OUTPUT, stat.S_IFIFO | 0o600)
             self.out_pipe.readers = 1
@@ -328,6 +329,7 @@ class World:
             code = daemon.run(self.config(), self.config, Service())
         except (Killed, Exited):
             self.outcome.killed = True
+            self._lose_unread()
             # The guard is for a disk that hangs; that is no clean end, and no late one.
             hangs = any(step.kind == "slow" for step in self.scenario.steps)
             if self.kernel.exit_code is not None and not hangs:
@@ -557,13 +559,17 @@ class World:
         if self.kernel.dead and stream == "audit" and not self._saved_place().get("file"):
             self.outcome.unplaced = True
 
-    def _saved_place(self) -> dict[str, Any]:
-        """Where the last checkpoint says that the audit log was read to."""
+    def _saved(self) -> dict[str, Any]:
+        """The last checkpoint; {} where there is none that can be read."""
         path = f"{STATE_DIR}/state"
         if self.corrupted or not self.kernel.exists(path):
             return {}
-        payload = bytes(self.kernel.node(path).data[STATE_HEADER_BYTES:])
-        place: dict[str, Any] = msgspec.msgpack.decode(payload)["sources"].get("audit-directory", {})
+        state: dict[str, Any] = msgspec.msgpack.decode(bytes(self.kernel.node(path).data[STATE_HEADER_BYTES:]))
+        return state
+
+    def _saved_place(self) -> dict[str, Any]:
+        """Where it says that the audit log was read to."""
+        place: dict[str, Any] = self._saved().get("sources", {}).get("audit-directory", {})
         return place if (place.get("file") or {}).get("head_bytes") else {}
 
     def _note_pipes(self) -> None:
@@ -613,12 +619,21 @@ class World:
 
     def _leave(self, pipe: Node) -> None:
         pipe.readers = 0
-        if not pipe.writers:  # what is in it goes with the last who has it open
-            self.outcome.lost_output += bytes(self.taken[self.taken.rfind(b"\n") + 1 :] + pipe.data)
+        unread = bytes(self.taken[self.taken.rfind(b"\n") + 1 :] + pipe.data)
+        if pipe.writers:
+            self.unread = unread[: unread.rfind(b"\n") + 1]
+        else:  # what is in it goes with the last who has it open
+            self.outcome.lost_output += unread
             pipe.data.clear()
         # What of a line one reader has, no other one has: it has to come again.
         self.outcome.output += bytes(self.taken[: self.taken.rfind(b"\n") + 1])
         self.taken.clear()
+
+    def _lose_unread(self) -> None:
+        """A kill came before the daemon could save what the last reader had not read: nobody has it any more."""
+        if self.unread not in self._saved().get("pending", b""):
+            self.outcome.lost_output += self.unread
+        self.unread = b""
 
     def do_rotate(self, _: float) -> None:
         self.works.append(self._rotate())
