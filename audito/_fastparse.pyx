@@ -153,23 +153,34 @@ cdef struct LoginRecord:            # what a LOGIN record says
 cdef void read_login(Span body, LoginRecord *login) noexcept nogil:
     # `pid=… old-auid=… auid=… old-ses=… ses=N res=1`; up to kernel 3.13 `login pid=… old ses=… new ses=N`:
     # there the key `ses` stands twice, the last one is the new session.
+    # Since 3.14 `res` stands at the end: what has none was cut, and the rest of it is of another record. Behind the
+    # group separator are auditd's words, and where it was cut there, another record's.
     cdef const uint8_t *p = body.ptr
+    cdef const uint8_t *end = <const uint8_t *>memchr(body.ptr, 0x1D, <size_t>body.len)
     cdef Span key
     cdef Span value
+    cdef bint whole = True
     login.ses = login.old_ses = SES_UNSET
     login.pid = 0
     login.succeeded = True
-    while next_field(&p, body.ptr + body.len, &key, &value):
+    if end is NULL:
+        end = body.ptr + body.len
+    while next_field(&p, end, &key, &value):
         if span_is(key, b"ses", 3):
             login.ses = ses_value(value)
             if key.ptr - 4 >= body.ptr and memcmp(key.ptr - 4, b"old ", 4) == 0:
                 login.old_ses = login.ses
         elif span_is(key, b"old-ses", 7):
             login.old_ses = ses_value(value)
+        elif span_is(key, b"old-auid", 8):
+            whole = False
         elif span_is(key, b"pid", 3) and login.pid == 0:
             login.pid = pid_value(value)
         elif span_is(key, b"res", 3):
             login.succeeded = not span_is(without_tail(value, False), b"0", 1)
+            whole = True
+    if not whole:
+        login.ses = login.old_ses = SES_UNSET
 
 
 cdef inline bint is_channel(Record *record) noexcept nogil:

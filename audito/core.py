@@ -115,6 +115,12 @@ class PendingLogin(Struct, eq=False):
     contested: bool = False
     settled: bool = False
 
+    def is_same(self, other: PendingLogin) -> bool:
+        """Whether both are one line, read twice; after a reboot it has another auditId."""
+        return (self.time_ms, bytes(self.source), bytes(self.subjects)) == (
+            *(other.time_ms, bytes(other.source), bytes(other.subjects)),
+        )
+
 
 class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
     """One session as ``Sessions.dump`` writes it."""
@@ -514,14 +520,14 @@ class Core:
         else:
             self._bind(best[1], login)
 
-    def _must_wait(self, slot: int, login: PendingLogin) -> bool:
-        """Whether more has to be known of a session that began before the line: it may be the pid's last one's.
+    def _must_wait(self, slot: int, login: PendingLogin, *, alone: bool = True) -> bool:
+        """Whether more has to be known of a session that began before the line, or that others fit, too.
 
-        sshd logs first, so that two clocks must be at work, or the session's own line is lost. Its USER_START says from
-        where it comes; where there is none, its time passes.
+        sshd logs first: so two clocks are at work, or the session's own line is lost, or the session of a line, and the
+        pid is used again. The session's USER_START says from where it comes; where there is none, its time passes.
         """
         session = self._sessions.info(slot)
-        if not login.timed or session["open_ms"] >= login.time_ms or session["state"] == STATE_KERNEL:
+        if session["state"] == STATE_KERNEL or (alone and (not login.timed or session["open_ms"] >= login.time_ms)):
             return False
         if self._is_settled(slot) or self._session_start(slot, session["pid"]):
             return False
@@ -532,12 +538,14 @@ class Core:
         """Bind a session of ``_early`` to the first line that fits; returns whether there was one."""
         del self._early[slot]
         session = self._sessions.info(slot)
-        for login in self._pending.get(session["pid"], ()):
-            if self._fits(login, session) and self._is_of_its_peer(slot, session["pid"], login):
-                self._settle(login)
-                self._bind(slot, login)
-                return True
-        return False
+        fitting = [
+            login
+            for login in self._pending.get(session["pid"], ())
+            if self._fits(login, session) and self._is_of_its_peer(slot, session["pid"], login)
+        ]
+        if fitting:
+            self._bind_first(slot, fitting)
+        return bool(fitting)
 
     def _repeats(self, slot: int, session: dict[str, Any], login: PendingLogin) -> bool:
         """Whether the login is the one that the session is bound to: a line that was read twice.
@@ -590,12 +598,19 @@ class Core:
             return
         # The first that came. What else fits either has a session of its own coming, or is a claim on this one.
         first = fitting[0]
-        if self._must_wait(slot, first):
+        if self._must_wait(slot, first, alone=len(fitting) == 1):
             return
-        self._settle(first)
-        self._bind(slot, first)
+        self._bind_first(slot, fitting)
+
+    def _bind_first(self, slot: int, fitting: list[PendingLogin]) -> None:
+        """Bind a session to the first of the logins that wait and fit; the others claim it as well."""
+        self._settle(fitting[0])
+        self._bind(slot, fitting[0])
         for login in fitting[1:]:
-            if not login.contested:
+            if login.is_same(fitting[0]):
+                self._counts["logins_repeated"] += 1
+                self._settle(login)
+            elif not login.contested:
                 login.contested = True
                 self._contested.append(login)
 
@@ -637,18 +652,26 @@ class Core:
     def _drop_pending(self, login: PendingLogin) -> None:
         """Give up a login line that no session came for; one that claimed a bound session is a conflict."""
         self._settle(login)
-        if login.contested:
-            for slot in reversed(self._sessions.of_pid(login.pid)):
-                session = self._sessions.info(slot)
-                if session["state"] == STATE_BOUND:
-                    self._conflict(login, slot, str(session["ses"]))
-                    return
+        slot = self._claimed(login) if login.contested else None
+        if slot is not None:
+            self._conflict(login, slot, str(self._sessions.info(slot)["ses"]))
+            return
         self._counts["logins_without_session"] += 1
         if self._audit.lines:  # else nobody reads audit records here, and no login can have a session
             self._gaps.login_without_session(login.login_id, login.time_ms)
         if login.time_ms < self._boot_ms:
             return  # the boot ended it, and lines with this pid are of another one
         self._ends.unopened(login.pid, Unopened(login.login_id, login.time_ms, login.source, login.subjects))
+
+    def _claimed(self, login: PendingLogin) -> int | None:
+        """The bound session that a login claims: of its pid, and not over by then, which may be known only by now."""
+        for slot in reversed(self._sessions.of_pid(login.pid)):
+            session = self._sessions.info(slot)
+            if session["state"] == STATE_BOUND and not (
+                session["ended"] and login.timed and session["seen_ms"] <= login.time_ms
+            ):
+                return slot
+        return None
 
     def _conflict(self, login: PendingLogin, slot: int, audit_id: str) -> None:
         self._counts["conflicts"] += 1
@@ -694,7 +717,10 @@ class Core:
         while self._sessions.overheld and (oldest := self._sessions.oldest_waiting) is not None:
             self._give_up(oldest)
         while self._contested and self._is_over(self._contested[0], CONFLICT_DELAY_MS):
-            self._drop_pending(self._contested[0])
+            if self._claimed(self._contested[0]) is not None:
+                self._drop_pending(self._contested[0])
+            else:
+                self._contested.popleft().contested = False
         while self._pending_order and self._is_over(self._pending_order[0], window_ms):
             self._drop_pending(self._pending_order[0])
         self._write_logouts()

@@ -363,7 +363,7 @@ class Daemon:
         if not self.output.blocked:
             if self.core.before_boot and self.audit.waiting_bytes() == 0:
                 self.core.audit_caught_up()
-            self.core.tick(self._steady_ms(), audit_idle=not self.audit.ready, sshd_idle=not self.sshd.ready)
+            self.core.tick(self._steady_ms(), audit_idle=self.audit.idle, sshd_idle=not self.sshd.ready)
             self._write()
             self._set_interest()
         if self.rejects is not None:

@@ -221,6 +221,45 @@ def test_f27_a_line_without_a_time_does_not_name_yesterdays_session_of_a_reused_
     assert who == {("8", "admin"), ("7", "unknown")}
 
 
+def test_f27_of_two_lines_of_one_pid_the_one_from_where_the_session_comes_is_its():
+    """The session of the first was lost with a kill; both lines are read before the second one's LOGIN."""
+    core = core_of()
+    log = Log()
+    at = (datetime.fromtimestamp(log.ms / 1000 - ago, UTC).isoformat() for ago in (4, 1))
+    for when, who, addr in zip(at, ("first", "second"), ("10.0.0.1", "10.0.0.2"), strict=True):
+        line = accepted(4000, who, addr=addr).partition(b" ")[2]
+        core.feed_sshd(f"{when} host sshd[4000]: ".encode() + line, "syslog", 0)
+    core.feed_audit(log.login(ses=8, pid=4000))
+    core.feed_audit(log.message("USER_START", ses=8, pid=4000, addr="10.0.0.2") + log.execve(b"good", ses=8))
+    core.flush()
+    found = taken(core)
+    assert {(a[0], a[1]) for a in acts(found)} == {("8", "second")}
+    assert not [e for e in found if e["type"] == "IdentityConflict"]
+
+
+def test_f27_a_line_after_its_pids_last_session_is_no_claim_on_it_though_its_end_is_read_later():
+    core = core_of()
+    log = Log()
+    start = log.ms
+    lines = []
+    for after, who in ((-1, "first"), (2, "second")):
+        when = datetime.fromtimestamp(start / 1000 + after, UTC).isoformat()
+        lines.append(f"{when} host sshd[4000]: ".encode() + accepted(4000, who).partition(b" ")[2])
+    core.feed_sshd(lines[0], "syslog", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    core.feed_sshd(lines[1], "syslog", 0)
+    core.feed_audit(log.message("CRED_DISP", ses=7, pid=4000))
+    log.ms = start + 2_100
+    opened = log.login(ses=8, pid=4000)
+    log.ms = start + 6_000
+    core.feed_audit(log.execve(b"other", ses=3))  # more than CONFLICT_DELAY_MS after the line
+    core.feed_audit(opened + log.execve(b"good", ses=8))
+    core.flush()
+    found = taken(core)
+    assert {(a[0], a[1]) for a in acts(found)} == {("7", "first"), ("8", "second")}
+    assert not [e for e in found if e["type"] == "IdentityConflict"]
+
+
 def test_f27_a_line_that_is_lost_leaves_its_session_to_no_other_login_of_its_pid():
     """Session 7's line was cut away; a second after its end its pid is used again, by one who comes from elsewhere."""
     core = core_of()
@@ -795,6 +834,23 @@ def test_f05_a_record_whose_rest_is_lost_is_no_record() -> None:
     assert core.counters()["reject_not_a_record"] == 1
     # Its serial did not come.
     assert [e["metadata"]["extra"]["count"] for e in found if e["type"] == "AuditGap"] == [1]
+
+
+@pytest.mark.parametrize("cut", [b"tty=(non", b'ses=1 res=1\x1dUID="ro', b"old-ses=429"])
+def test_f05_a_login_that_goes_on_as_another_record_opens_no_session_of_that(cut: bytes) -> None:
+    """A log cut in mid-line, and a writer that goes on in the middle of its own: no stamp stands where they meet."""
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000, "one") + accepted(4001, "two"), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    head = (
+        b"type=LOGIN msg=audit(%d.%03d:900): pid=4001 uid=0 old-auid=4294967295 auid=1000 tty=(none) "
+        b'old-ses=4294967295 ses=1 res=1\x1dUID="root"'
+    ) % divmod(log.ms, 1000)
+    core.feed_audit(head[: head.index(cut) + len(cut)] + b'd=1001 tty=pts0 ses=9 comm="cat" exe="/usr/bin/cat"\n')
+    core.feed_audit(log.execve(b"id", ses=9))
+    core.flush()
+    assert "9" not in {a[0] for a in acts(taken(core))}
 
 
 def test_f05_half_a_login_opens_no_session() -> None:

@@ -475,7 +475,8 @@ class Follower:
         files = self._snapshot()
         if files is None:
             return [], True
-        at = next((i for i, seen in enumerate(files) if (seen.dev, seen.inode) == (file.dev, file.inode)), -1)
+        # The newest of its names: behind an older one of two it would come round again, for ever.
+        at = max((i for i, seen in enumerate(files) if (seen.dev, seen.inode) == (file.dev, file.inode)), default=-1)
         newer = files[at + 1 :] if at >= 0 else files[self._after_done(files) :]
         # A writer that was told late of the rotation still writes to the old file: it ends with the first
         # byte of a newer one.

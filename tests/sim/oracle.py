@@ -93,6 +93,8 @@ class Oracle:
             login = self.logins[ses]
             wanted = {seq: (action, argv) for seq, action, argv in login.events}
             _require(extra["sequence"] not in self.boot.lost, "truth", f"event {extra['sequence']} was lost")
+            if extra["sequence"] in self.outcome.spliced:
+                continue
             _require(extra["sequence"] in wanted, "attribution", f"event {extra['sequence']} is not of session {ses}")
             action, argv = wanted[extra["sequence"]]
             _require(extra["action"] == action, "truth", f"event {extra['sequence']}: {extra['action']}, not {action}")
@@ -157,9 +159,10 @@ class Oracle:
         by_sshd = Counter(said_of(event) for event in told if event["component"] == "sshd")
         true = Counter(who(login) for login in self.logins.values() if login.claimed)
         # Where a part of a line was destroyed, what is left of it may say less; it must not say anything else.
+        rests = self.outcome.scenario.sshd == "pipe" and self.outcome.killed
         false = [
             said for said in by_sshd
-            if said not in true and ((self.sshd_whole and self.boot.whole is None) or not any(_less(said, known) for known in true))
+            if said not in true and not (rests and any(_is_rest(said, known) for known in true)) and ((self.sshd_whole and self.boot.whole is None) or not any(_less(said, known) for known in true))
         ]  # fmt: skip
         _require(not false, "attribution", f"no such login: {false}")
         if self.sshd_whole and self.boot.whole is None:
@@ -219,8 +222,13 @@ def _time_ms(event: Event) -> int:
 
 
 def _less(said: tuple[str, ...], true: tuple[str, ...]) -> bool:
-    """Whether all that is said is true; what is not said is "unknown"."""
-    return all(one in (other, "unknown") for one, other in zip(said, true, strict=True))
+    """Whether all that is said is true; what is not said is "unknown", and the pid of a line without its head ""."""
+    return all(one in (other, "unknown", "") for one, other in zip(said, true, strict=True))
+
+
+def _is_rest(said: tuple[str, ...], true: tuple[str, ...]) -> bool:
+    """Whether a killed process read the start of the line: its pid stands first in a pipe, and lost its first digits."""
+    return true[2].endswith(said[2]) and (*said[:2], *said[3:]) == (*true[:2], *true[3:])
 
 
 def _name(event: Event) -> tuple[Any, ...]:

@@ -277,6 +277,15 @@ def test_a_line_torn_by_the_rotation_is_not_glued_to_the_next_file(log: Log, sou
         other.close()
 
 
+def test_a_file_of_two_names_comes_round_but_once(log: Log, source: DirectorySource) -> None:
+    for number in range(4):
+        log.write(record(number))
+        log.rotate()
+    log.write(record(4))
+    os.link(f"{log.live}.2", f"{log.live}.9")
+    assert read_all(source).count(record(3)) == 1
+
+
 def test_files_that_nobody_wrote_to_are_passed_over(log: Log, source: DirectorySource) -> None:
     log.write(record(1))
     for _ in range(5):
