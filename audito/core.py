@@ -515,7 +515,8 @@ class Core:
                 distance = abs(login.time_ms - session["open_ms"]) if login.timed else 0
                 if best is None or distance < best[0]:
                     best = (distance, slot)
-        if best is None or self._must_wait(best[1], login):
+        # Where others that came before wait to be told apart, this one does, too.
+        if best is None or self._is_early(best[1]) or self._must_wait(best[1], login):
             self._wait(login)
         else:
             self._bind(best[1], login)
@@ -533,6 +534,9 @@ class Core:
             return False
         self._early[slot] = self._sessions.generation(slot)
         return True
+
+    def _is_early(self, slot: int) -> bool:
+        return self._early.get(slot) == self._sessions.generation(slot)
 
     def _bind_early(self, slot: int) -> bool:
         """Bind a session of ``_early`` to the first line that fits; returns whether there was one."""
@@ -741,7 +745,7 @@ class Core:
 
     def _give_up(self, slot: int) -> None:
         """No login line came for this session: it is written with what the kernel knows, never silent."""
-        if self._early.get(slot) == self._sessions.generation(slot) and self._bind_early(slot):
+        if self._is_early(slot) and self._bind_early(slot):
             return
         session = self._sessions.info(slot)
         pid = session["pid"]

@@ -237,6 +237,21 @@ def test_f27_of_two_lines_of_one_pid_the_one_from_where_the_session_comes_is_its
     assert not [e for e in found if e["type"] == "IdentityConflict"]
 
 
+@pytest.mark.parametrize("start", [b"", Log(150).message("USER_START", ses=7, pid=4000)])
+def test_f27_the_first_of_several_lines_that_wait_is_bound_and_the_others_are_conflicts(start: bytes):
+    """One that comes while they wait to be told apart is none the better for that."""
+    core = core_of()
+    core.feed_sshd(accepted(4000, "alice") + accepted(4000, "mallory"), "pipe", 0)
+    core.feed_audit(Log().login(ses=7, pid=4000))
+    core.feed_sshd(accepted(4000, "eve"), "pipe", 0)
+    core.feed_audit(start)
+    core.flush()
+    found = taken(core)
+    assert {(a[0], a[1]) for a in acts(found)} == {("7", "alice")}
+    claims = [e["metadata"]["extra"]["claimedSubjects"] for e in found if e["type"] == "IdentityConflict"]
+    assert [claim["userID"] for claim in claims] == ["mallory", "eve"]
+
+
 def test_f27_a_line_after_its_pids_last_session_is_no_claim_on_it_though_its_end_is_read_later():
     core = core_of()
     log = Log()
