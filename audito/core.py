@@ -600,18 +600,21 @@ class Core:
         fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
         if not fitting:
             return
-        # The first that came. What else fits either has a session of its own coming, or is a claim on this one.
-        first = fitting[0]
-        if self._must_wait(slot, first, alone=len(fitting) == 1):
-            return
-        self._bind_first(slot, fitting)
+        if not self._must_wait(slot, fitting[0], alone=len(fitting) == 1):
+            self._bind_first(slot, fitting)
 
     def _bind_first(self, slot: int, fitting: list[PendingLogin]) -> None:
-        """Bind a session to the first of the logins that wait and fit; the others claim it as well."""
-        self._settle(fitting[0])
-        self._bind(slot, fitting[0])
-        for login in fitting[1:]:
-            if login.is_same(fitting[0]):
+        """Bind a session to the first that came of the logins that wait and fit.
+
+        What else fits either has a session of its own coming, or is a claim on this one.
+        """
+        first = fitting[0]
+        self._settle(first)
+        self._bind(slot, first)
+        for login in fitting:
+            if login is first:
+                continue
+            if login.is_same(first):
                 self._counts["logins_repeated"] += 1
                 self._settle(login)
             elif not login.contested:
