@@ -413,6 +413,8 @@ class Follower:
             entered = self._enter(copy, min(file.offset, copy.size), same_text=True)
             self._counts["truncations"] += entered
             return entered
+        if self._has_moved(files):
+            return False
         self._counts["truncations"] += 1
         self._note_gap("file_truncated")
         log.warning("%s: %s was emptied, and what was not read of it yet is in no other file", self.name, file.path)
@@ -434,6 +436,8 @@ class Follower:
             found = self._find(files, place.file)
             if found is not None:
                 return self._begin_in(found, place)
+            if self._has_moved(files):
+                return False
             self._note_gap("file_gone")
             log.warning("%s: the file that was read last is gone, going on with the oldest unread one", self.name)
             run = self._run_in(files)
@@ -574,6 +578,11 @@ class Follower:
                 return now
             before = now
         return None
+
+    def _has_moved(self, files: list[Seen]) -> bool:
+        """Whether the names changed since that listing: what was not found in it may be under another one."""
+        now = self._snapshot()
+        return now is None or [(s.path, s.inode) for s in files] != [(s.path, s.inode) for s in now]
 
     def _find(self, files: list[Seen], file: Identity) -> Seen | None:
         """The file of this identity under whatever name; a copy of it where it has none.
