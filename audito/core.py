@@ -501,7 +501,7 @@ class Core:
             Raw(_encoder.encode(event.subjects)),
         )
         self._ends.login(record.pid, login.source)
-        best: tuple[int, int] | None = None
+        best: tuple[int, int, dict[str, Any]] | None = None
         for slot in self._sessions.of_pid(record.pid):
             session = self._sessions.info(slot)
             if not self._of_one_boot(login, session):
@@ -514,21 +514,20 @@ class Core:
             elif self._fits(login, session) and self._is_of_its_peer(slot, session["pid"], login):
                 distance = abs(login.time_ms - session["open_ms"]) if login.timed else 0
                 if best is None or distance < best[0]:
-                    best = (distance, slot)
+                    best = (distance, slot, session)
         # Where others that came before wait to be told apart, this one does, too.
-        if best is None or self._is_early(best[1]) or self._must_wait(best[1], login):
+        if best is None or self._is_early(best[1]) or self._must_wait(*best[1:], login):
             self._wait(login)
         else:
             self._bind(best[1], login)
 
-    def _must_wait(self, slot: int, login: PendingLogin, *, alone: bool = True) -> bool:
+    def _must_wait(self, slot: int, session: dict[str, Any], login: PendingLogin, *, alone: bool = True) -> bool:
         """Whether more has to be known of a session that began before the line, or that others fit, too.
 
         sshd logs first: so two clocks are at work, or the session's own line is lost, or the session of a line, and the
         pid is used again. The session's USER_START says from where it comes; where there is none, its time passes.
         """
-        session = self._sessions.info(slot)
-        if session["state"] == STATE_KERNEL or (alone and (not login.timed or session["open_ms"] >= login.time_ms)):
+        if (alone and (not login.timed or session["open_ms"] >= login.time_ms)) or session["state"] == STATE_KERNEL:
             return False
         if self._is_settled(slot) or self._session_start(slot, session["pid"]):
             return False
@@ -536,7 +535,7 @@ class Core:
         return True
 
     def _is_early(self, slot: int) -> bool:
-        return self._early.get(slot) == self._sessions.generation(slot)
+        return slot in self._early and self._early[slot] == self._sessions.generation(slot)
 
     def _bind_early(self, slot: int) -> bool:
         """Bind a session of ``_early`` to the first line that fits; returns whether there was one."""
@@ -579,9 +578,15 @@ class Core:
 
     def _is_of_its_peer(self, slot: int, pid: int, login: PendingLogin) -> bool:
         """Whether the kernel does not say that the session came from elsewhere: then the pid was used again."""
+        lines = self._sessions.held_lines(slot, USER_START)
+        if not lines:
+            return True
+        said = _source_decoder.decode(login.source).value
+        if b" hostname=%s addr=%s " % (said.encode(), said.encode()) in lines[0]:
+            return True  # mostly so, and a twentieth of what reading all of it costs
         # What sshd told PAM; where that is a name (UseDNS), `addr` is only one of the addresses that it may have.
         peer = _address(self._session_start(slot, pid).get("hostname", ""))
-        return peer is None or _address(_source_decoder.decode(login.source).value) in (peer, None)
+        return peer is None or _address(said) in (peer, None)
 
     def _session_start(self, slot: int, pid: int) -> dict[str, str]:
         """The fields of sshd's USER_START of a session that waits, {} where it did not come."""
@@ -600,7 +605,7 @@ class Core:
         fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
         if not fitting:
             return
-        if not self._must_wait(slot, fitting[0], alone=len(fitting) == 1):
+        if not self._must_wait(slot, session, fitting[0], alone=len(fitting) == 1):
             self._bind_first(slot, fitting)
 
     def _bind_first(self, slot: int, fitting: list[PendingLogin]) -> None:
@@ -709,7 +714,7 @@ class Core:
         """
         window_ms = self.settings.join_window_ms
         self._ends.expire(self._sshd_clock_ms, self._sshd_now_ms)
-        for slot, generation in list(self._early.items()):
+        for slot, generation in list(self._early.items()) if self._early else ():
             if self._sessions.generation(slot) != generation or self._sessions.info(slot)["state"] >= STATE_BOUND:
                 del self._early[slot]
             elif self._is_settled(slot) or self._session_start(slot, self._sessions.info(slot)["pid"]):
@@ -945,7 +950,7 @@ class Core:
             self._ends.login(login.pid, login.source)
             self._wait(login)
             for slot in self._sessions.of_pid(login.pid):
-                self._must_wait(slot, login)
+                self._must_wait(slot, self._sessions.info(slot), login)
 
     def sshd_samples(self, now_ms: int) -> list[str]:
         """What sshd wrote that no row knows, for the log, at a limited rate. ``now_ms``: any monotonic clock."""
