@@ -35,6 +35,7 @@ FOUND = {
     43065: "a log of two names", 47969: "the output rotated, with a clock set back, before a kill",
     33708: "a LOGIN that goes on as another record", 15634: "half a pid in a pipe at SIGTERM",
     24357: "a reader leaves with what another process wrote", 17913: "a log emptied before the first checkpoint, and a kill",
+    22044: "half an event in an output that is rotated after a kill",
     58145: "a log rotated while its place is looked for", 36121: "a line without its head", 18852: "torn writes that are later than the join window",
     21319: "a pipe, and a kill before a serial was saved", 21469: "a log cut twice in one millisecond",
 }  # fmt: skip

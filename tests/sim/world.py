@@ -756,8 +756,8 @@ class World:
         for path in [*(f"{OUTPUT}.{number}" for number in numbers), OUTPUT]:
             if self.kernel.exists(path):
                 data = bytes(self.kernel.node(path).data)
-                if path != OUTPUT and len(self.outcome.boots) > 1:
-                    # The end of a file that is ours no more, which the power cut took: its events come again.
+                if path != OUTPUT and (len(self.outcome.boots) > 1 or self.outcome.killed):
+                    # The end of a file that is ours no more, torn by a power cut or a kill: its events come again.
                     data = data[: data.rfind(b"\n") + 1]
                 self.outcome.output += data
 
