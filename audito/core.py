@@ -115,11 +115,13 @@ class PendingLogin(Struct, eq=False):
     contested: bool = False
     settled: bool = False
 
+    def is_alike(self, other: PendingLogin) -> bool:
+        """Whether both say the same of who and from where."""
+        return bytes(self.source) == bytes(other.source) and bytes(self.subjects) == bytes(other.subjects)
+
     def is_same(self, other: PendingLogin) -> bool:
         """Whether both are one line, read twice; after a reboot it has another auditId."""
-        return (self.time_ms, bytes(self.source), bytes(self.subjects)) == (
-            *(other.time_ms, bytes(other.source), bytes(other.subjects)),
-        )
+        return self.timed and other.timed and self.time_ms == other.time_ms and self.is_alike(other)
 
 
 class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
@@ -605,7 +607,7 @@ class Core:
         fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
         if not fitting:
             return
-        if not self._must_wait(slot, session, fitting[0], alone=len(fitting) == 1):
+        if not self._must_wait(slot, session, fitting[0], alone=all(map(fitting[0].is_alike, fitting[1:]))):
             self._bind_first(slot, fitting)
 
     def _bind_first(self, slot: int, fitting: list[PendingLogin]) -> None:
