@@ -285,7 +285,7 @@ class Core:
         self._pending: dict[int, list[PendingLogin]] = {}
         self._pending_order: deque[PendingLogin] = deque()
         self._contested: deque[PendingLogin] = deque()
-        self._early: dict[int, int] = {}  # slot to generation: sessions that began before the line that may be theirs
+        self._early: dict[int, int] = {}  # slot to generation: sessions to which several logins fit
         self._lines: list[bytes] = []
         self._structs: list[Written] = []
         self._sshd_base = self._sshd_fed = 0
@@ -503,7 +503,7 @@ class Core:
             Raw(_encoder.encode(event.subjects)),
         )
         self._ends.login(record.pid, login.source)
-        best: tuple[int, int, dict[str, Any]] | None = None
+        best: tuple[int, int] | None = None
         for slot in self._sessions.of_pid(record.pid):
             session = self._sessions.info(slot)
             if not self._of_one_boot(login, session):
@@ -516,20 +516,20 @@ class Core:
             elif self._fits(login, session) and self._is_of_its_peer(slot, session["pid"], login):
                 distance = abs(login.time_ms - session["open_ms"]) if login.timed else 0
                 if best is None or distance < best[0]:
-                    best = (distance, slot, session)
+                    best = (distance, slot)
         # Where others that came before wait to be told apart, this one does, too.
-        if best is None or self._is_early(best[1]) or self._must_wait(*best[1:], login):
+        if best is None or self._is_early(best[1]):
             self._wait(login)
         else:
             self._bind(best[1], login)
 
-    def _must_wait(self, slot: int, session: dict[str, Any], login: PendingLogin, *, alone: bool = True) -> bool:
-        """Whether more has to be known of a session that began before the line, or that others fit, too.
+    def _must_wait(self, slot: int, session: dict[str, Any], fitting: list[PendingLogin]) -> bool:
+        """Whether more has to be known of a session to which lines of several logins fit.
 
-        sshd logs first: so two clocks are at work, or the session's own line is lost, or the session of a line, and the
-        pid is used again. The session's USER_START says from where it comes; where there is none, its time passes.
+        The session of one was lost, and its pid is used again; or one is forged. USER_START says from where the session
+        comes; where there is none, its time passes.
         """
-        if (alone and (not login.timed or session["open_ms"] >= login.time_ms)) or session["state"] == STATE_KERNEL:
+        if all(map(fitting[0].is_alike, fitting[1:])) or session["state"] == STATE_KERNEL:
             return False
         if self._is_settled(slot) or self._session_start(slot, session["pid"]):
             return False
@@ -607,7 +607,7 @@ class Core:
         fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
         if not fitting:
             return
-        if not self._must_wait(slot, session, fitting[0], alone=all(map(fitting[0].is_alike, fitting[1:]))):
+        if not self._must_wait(slot, session, fitting):
             self._bind_first(slot, fitting)
 
     def _bind_first(self, slot: int, fitting: list[PendingLogin]) -> None:
@@ -951,8 +951,6 @@ class Core:
         for login in saved.pending:
             self._ends.login(login.pid, login.source)
             self._wait(login)
-            for slot in self._sessions.of_pid(login.pid):
-                self._must_wait(slot, self._sessions.info(slot), login)
 
     def sshd_samples(self, now_ms: int) -> list[str]:
         """What sshd wrote that no row knows, for the log, at a limited rate. ``now_ms``: any monotonic clock."""

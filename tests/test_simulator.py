@@ -29,7 +29,7 @@ FOUND = {
     3064: "a reader leaves, and what it had not read is saved late", 7684: "a reader leaves, and a kill before that is known",
     4889: "sshd's log is emptied in the middle of a name", 52261: "the same, of a certificate", 50156: "the same, once more",
     9295: "an output that cannot be looked at, and is a pipe", 50863: "a clock set back, and a journal vacuumed",
-    52985: "a lost login line, and its pid used again at once", 30148: "a LOGIN lost with a kill, and its pid used again",
+    30148: "a LOGIN lost with a kill, and its pid used again",
     33709: "a boot between a line and its session, of a pid that another had", 34176: "a login read again after a boot",
     40017: "a daemon that is late, and pids that come again", 38420: "an audit log that cannot be read for 20 s",
     43065: "a log of two names", 47969: "the output rotated, with a clock set back, before a kill",
