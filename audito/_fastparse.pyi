@@ -120,6 +120,12 @@ class AuditStream:
 
         ``known_bytes``: so many come again that were read before a restart; what was told of them is not told again.
         """
+    def cut_line(self) -> None:
+        """Of the line whose start was fed no more comes than its end: it is no record, and may be the start of any."""
+
+    def skip(self, count: int) -> None:
+        """So many bytes are gone: what comes next has its offset behind them."""
+
     def forget_known(self) -> None:
         """What comes now was not read before after all: the place of the input was not found again."""
     def dump_serials(self) -> list[tuple[Any, ...]]:

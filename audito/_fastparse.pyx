@@ -162,23 +162,34 @@ cdef struct LoginRecord:            # what a LOGIN record says
 cdef void read_login(Span body, LoginRecord *login) noexcept nogil:
     # `pid=… old-auid=… auid=… old-ses=… ses=N res=1`; up to kernel 3.13 `login pid=… old ses=… new ses=N`:
     # there the key `ses` stands twice, the last one is the new session.
+    # Since 3.14 `res` stands at the end: what has none was cut, and the rest of it is of another record. Behind the
+    # group separator are auditd's words, and where it was cut there, another record's.
     cdef const uint8_t *p = body.ptr
+    cdef const uint8_t *end = <const uint8_t *>memchr(body.ptr, 0x1D, <size_t>body.len)
     cdef Span key
     cdef Span value
+    cdef bint whole = True
     login.ses = login.old_ses = SES_UNSET
     login.pid = 0
     login.succeeded = True
-    while next_field(&p, body.ptr + body.len, &key, &value):
+    if end is NULL:
+        end = body.ptr + body.len
+    while next_field(&p, end, &key, &value):
         if span_is(key, b"ses", 3):
             login.ses = ses_value(value)
             if key.ptr - 4 >= body.ptr and memcmp(key.ptr - 4, b"old ", 4) == 0:
                 login.old_ses = login.ses
         elif span_is(key, b"old-ses", 7):
             login.old_ses = ses_value(value)
+        elif span_is(key, b"old-auid", 8):
+            whole = False
         elif span_is(key, b"pid", 3) and login.pid == 0:
             login.pid = pid_value(value)
         elif span_is(key, b"res", 3):
             login.succeeded = not span_is(without_tail(value, False), b"0", 1)
+            whole = True
+    if not whole:
+        login.ses = login.old_ses = SES_UNSET
 
 
 cdef inline bint is_channel(Record *record) noexcept nogil:
@@ -1137,6 +1148,20 @@ cdef class AuditStream:
             raise ValueError("a stream that was fed has its offsets")
         self.offset = self.line_offset = offset
         self.known_offset = offset + known_bytes
+
+    def cut_line(self):
+        # Its end is skipped when it comes.
+        cdef Py_ssize_t length = self.carried
+        if length:
+            self.carried = 0
+            self.skipping = True
+            self.lines += 1
+            self.reject_line(<const uint8_t *><char *>self.carry_buffer, length, SCAN_NOT_A_RECORD)
+
+    def skip(self, uint64_t count):
+        self.offset += count
+        if not self.carried and not self.skipping:
+            self.line_offset = self.offset
 
     def forget_known(self):
         self.known_offset = self.again_until = 0

@@ -46,6 +46,9 @@ class Scanner:
     def finish(self, form: int, now_us: int) -> None:
         """The end of the input: a last line without a line end counts as one."""
 
+    def cut_line(self) -> None:
+        """The unfinished line lost its rest, and is not read."""
+
     def read(self, message: bytes) -> tuple[int, dict[str, str], int] | None:
         """A bare message as (row, fields, flags), for tests and for people; None when no row knows it."""
 

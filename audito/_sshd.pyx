@@ -734,6 +734,14 @@ cdef class Scanner:
         if self._pending:
             self._scan_kept(form, now_us)
 
+    def cut_line(self) -> None:
+        cdef Py_ssize_t used = min(self._used, <Py_ssize_t>LINE_BYTES_MAX)
+        if self._pending:
+            self._used = 0
+            self._pending = 0
+            self._lines += 1
+            self._reject(span_of(self._line, used), span_of(self._line, 0), REJECT_ENVELOPE)
+
     cdef void _keep(self, const uint8_t *p, Py_ssize_t n) noexcept:
         # Append to the unfinished line; what is past the limit is only counted.
         cdef Py_ssize_t room = JSON_BYTES_MAX - self._used

@@ -11,6 +11,7 @@ import heapq
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import msgspec
@@ -113,6 +114,14 @@ class PendingLogin(Struct, eq=False):
     subjects: Raw
     contested: bool = False
     settled: bool = False
+
+    def is_alike(self, other: PendingLogin) -> bool:
+        """Whether both say the same of who and from where."""
+        return bytes(self.source) == bytes(other.source) and bytes(self.subjects) == bytes(other.subjects)
+
+    def is_same(self, other: PendingLogin) -> bool:
+        """Whether both are one line, read twice; after a reboot it has another auditId."""
+        return self.timed and other.timed and self.time_ms == other.time_ms and self.is_alike(other)
 
 
 class SessionRow(Struct, array_like=True, forbid_unknown_fields=True):
@@ -222,6 +231,14 @@ def _read_state(state: bytes) -> CoreState:
     return saved
 
 
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address; None for what is none."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
+
+
 class Core:
     """Joins one host's sshd lines and audit records. Not thread safe.
 
@@ -268,6 +285,7 @@ class Core:
         self._pending: dict[int, list[PendingLogin]] = {}
         self._pending_order: deque[PendingLogin] = deque()
         self._contested: deque[PendingLogin] = deque()
+        self._early: dict[int, int] = {}  # slot to generation: sessions to which several logins fit
         self._sshd_base = self._sshd_fed = 0
         self._sshd_clock_ms = self._sshd_jump_ms = 0
         self._now_ms = self._audit_now_ms = self._sshd_now_ms = 0
@@ -300,9 +318,26 @@ class Core:
         line_count: int | None = None,
     ) -> None:
         """A source could not read all there was; called before what it read after that is fed."""
-        if stream == "audit":
-            self._audit.forget_known()
         self._gaps.input_gap(stream, source, reason, now_ms, line_count)
+
+    def cut_line(self, stream: Literal["audit", "sshd"]) -> None:
+        """The line that is not whole lost its rest: half a name is another one's. Called before its end is fed."""
+        if stream == "audit":
+            self._audit.cut_line()
+        else:
+            self._logins.cut_line()
+
+    def skip(self, stream: Literal["audit", "sshd"], byte_count: int | None) -> None:
+        """Of what comes again after a restart so much is gone, and it goes on behind that.
+
+        ``byte_count``: None where that is not known; then nothing tells any more what of the rest came before.
+        """
+        if stream == "sshd":
+            self._sshd_fed += byte_count or 0
+        elif byte_count is None:
+            self._audit.forget_known()
+        else:
+            self._audit.skip(byte_count)
 
     def tick(self, now_ms: int, *, audit_idle: bool = True, sshd_idle: bool = True) -> None:
         """Let time pass, live only; about once a second.
@@ -455,14 +490,44 @@ class Core:
                     self._counts["logins_repeated"] += 1
                     return
                 login.contested = login.contested or not session["ended"]
-            elif self._fits(login, session):
+            elif self._fits(login, session) and self._is_of_its_peer(slot, session["pid"], login):
                 distance = abs(login.time_ms - session["open_ms"]) if login.timed else 0
                 if best is None or distance < best[0]:
                     best = (distance, slot)
-        if best is None:
+        # Where others that came before wait to be told apart, this one does, too.
+        if best is None or self._is_early(best[1]):
             self._wait(login)
         else:
             self._bind(best[1], login)
+
+    def _must_wait(self, slot: int, session: dict[str, Any], fitting: list[PendingLogin]) -> bool:
+        """Whether more has to be known of a session to which lines of several logins fit.
+
+        The session of one was lost, and its pid is used again; or one is forged. USER_START says from where the session
+        comes; where there is none, its time passes.
+        """
+        if all(map(fitting[0].is_alike, fitting[1:])) or session["state"] == STATE_KERNEL:
+            return False
+        if self._is_settled(slot) or self._session_start(slot, session["pid"]):
+            return False
+        self._early[slot] = self._sessions.generation(slot)
+        return True
+
+    def _is_early(self, slot: int) -> bool:
+        return slot in self._early and self._early[slot] == self._sessions.generation(slot)
+
+    def _bind_early(self, slot: int) -> bool:
+        """Bind a session of ``_early`` to the first line that fits; returns whether there was one."""
+        del self._early[slot]
+        session = self._sessions.info(slot)
+        fitting = [
+            login
+            for login in self._pending.get(session["pid"], ())
+            if self._fits(login, session) and self._is_of_its_peer(slot, session["pid"], login)
+        ]
+        if fitting:
+            self._bind_first(slot, fitting)
+        return bool(fitting)
 
     def _repeats(self, slot: int, session: dict[str, Any], login: PendingLogin) -> bool:
         """Whether the login is the one that the session is bound to: a line that was read twice.
@@ -490,6 +555,26 @@ class Core:
         later_ms: int = session["open_ms"] - login.time_ms
         return -JOIN_SLACK_MS <= later_ms <= self.settings.join_window_ms
 
+    def _is_of_its_peer(self, slot: int, pid: int, login: PendingLogin) -> bool:
+        """Whether the kernel does not say that the session came from elsewhere: then the pid was used again."""
+        lines = self._sessions.held_lines(slot, USER_START)
+        if not lines:
+            return True
+        said = _source_decoder.decode(login.source).value
+        if b" hostname=%s addr=%s " % (said.encode(), said.encode()) in lines[0]:
+            return True  # mostly so, and a twentieth of what reading all of it costs
+        # What sshd told PAM; where that is a name (UseDNS), `addr` is only one of the addresses that it may have.
+        peer = _address(self._session_start(slot, pid).get("hostname", ""))
+        return peer is None or _address(said) in (peer, None)
+
+    def _session_start(self, slot: int, pid: int) -> dict[str, str]:
+        """The fields of sshd's USER_START of a session that waits, {} where it did not come."""
+        for line in self._sessions.held_lines(slot, USER_START):
+            fields = record_fields(line)
+            if fields.get("pid") == str(pid) and fields.get("exe", "").rpartition("/")[2] in TAGS:
+                return fields
+        return {}
+
     def _of_one_boot(self, login: PendingLogin, session: dict[str, Any]) -> bool:
         return not self._boot_ms or (login.time_ms < self._boot_ms) == bool(session["open_ms"] < self._boot_ms)
 
@@ -499,12 +584,24 @@ class Core:
         fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
         if not fitting:
             return
-        # The first that came. What else fits either has a session of its own coming, or is a claim on this one.
+        if not self._must_wait(slot, session, fitting):
+            self._bind_first(slot, fitting)
+
+    def _bind_first(self, slot: int, fitting: list[PendingLogin]) -> None:
+        """Bind a session to the first that came of the logins that wait and fit.
+
+        What else fits either has a session of its own coming, or is a claim on this one.
+        """
         first = fitting[0]
         self._settle(first)
         self._bind(slot, first)
-        for login in fitting[1:]:
-            if not login.contested:
+        for login in fitting:
+            if login is first:
+                continue
+            if login.is_same(first):
+                self._counts["logins_repeated"] += 1
+                self._settle(login)
+            elif not login.contested:
                 login.contested = True
                 self._contested.append(login)
 
@@ -545,18 +642,26 @@ class Core:
     def _drop_pending(self, login: PendingLogin) -> None:
         """Give up a login line that no session came for; one that claimed a bound session is a conflict."""
         self._settle(login)
-        if login.contested:
-            for slot in reversed(self._sessions.of_pid(login.pid)):
-                session = self._sessions.info(slot)
-                if session["state"] == STATE_BOUND:
-                    self._conflict(login, slot, str(session["ses"]))
-                    return
+        slot = self._claimed(login) if login.contested else None
+        if slot is not None:
+            self._conflict(login, slot, str(self._sessions.info(slot)["ses"]))
+            return
         self._counts["logins_without_session"] += 1
         if self._audit.lines:  # else nobody reads audit records here, and no login can have a session
             self._gaps.login_without_session(login.login_id, login.time_ms)
         if login.time_ms < self._boot_ms:
             return  # the boot ended it, and lines with this pid are of another one
         self._ends.unopened(login.pid, Unopened(login.login_id, login.time_ms, login.source, login.subjects))
+
+    def _claimed(self, login: PendingLogin) -> int | None:
+        """The bound session that a login claims: of its pid, and not over by then, which may be known only by now."""
+        for slot in reversed(self._sessions.of_pid(login.pid)):
+            session = self._sessions.info(slot)
+            if session["state"] == STATE_BOUND and not (
+                session["ended"] and login.timed and session["seen_ms"] <= login.time_ms
+            ):
+                return slot
+        return None
 
     def _conflict(self, login: PendingLogin, slot: int, audit_id: str) -> None:
         self._counts["conflicts"] += 1
@@ -587,6 +692,11 @@ class Core:
         """
         window_ms = self.settings.join_window_ms
         self._ends.expire(self._sshd_clock_ms, self._sshd_now_ms)
+        for slot, generation in list(self._early.items()) if self._early else ():
+            if self._sessions.generation(slot) != generation or self._sessions.info(slot)["state"] >= STATE_BOUND:
+                del self._early[slot]
+            elif self._is_settled(slot) or self._session_start(slot, self._sessions.info(slot)["pid"]):
+                self._bind_early(slot)
         if self._sshd_clock_ms > window_ms:
             for slot in self._sessions.waiting(self._sshd_clock_ms - window_ms):
                 if self._is_settled(slot):
@@ -597,7 +707,10 @@ class Core:
         while self._sessions.overheld and (oldest := self._sessions.oldest_waiting) is not None:
             self._give_up(oldest)
         while self._contested and self._is_over(self._contested[0], CONFLICT_DELAY_MS):
-            self._drop_pending(self._contested[0])
+            if self._claimed(self._contested[0]) is not None:
+                self._drop_pending(self._contested[0])
+            else:
+                self._contested.popleft().contested = False
         while self._pending_order and self._is_over(self._pending_order[0], window_ms):
             self._drop_pending(self._pending_order[0])
         self._write_logouts()
@@ -618,16 +731,14 @@ class Core:
 
     def _give_up(self, slot: int) -> None:
         """No login line came for this session: it is written with what the kernel knows, never silent."""
+        if self._is_early(slot) and self._bind_early(slot):
+            return
         session = self._sessions.info(slot)
         pid = session["pid"]
         told = self._vendor.take(pid, session["open_ms"]) or Told(0)
         account, address = told.account or events.UNKNOWN, told.address or events.UNKNOWN
-        for line in self._sessions.held_lines(slot, USER_START):
-            fields = record_fields(line)
-            if fields.get("pid") == str(pid) and fields.get("exe", "").rpartition("/")[2] in TAGS:
-                account = fields.get("acct", account)
-                address = fields.get("addr", address)
-                break
+        start = self._session_start(slot, pid)
+        account, address = start.get("acct", account), start.get("addr", address)
         correlation = "vendor" if told.key_id or told.fingerprint else "kernel"
         source = events.Source("IP", address, events.SourceExtra(told.port or events.UNKNOWN))
         subjects = events.Subjects(loggedAs=account, pid=str(pid), userID=told.key_id or events.UNKNOWN)

@@ -124,7 +124,7 @@ class Daemon:
         name = config.daemon.user
         self.user = privileges.find_user(name) if name else None
         self.core = self._new_core()
-        self.output = Output(make_sink(config, self.user), self.health, self.complaints, self._resume)
+        self.output = Output(lambda: make_sink(config, self.user), self.health, self.complaints, self._resume)
         self._positions: dict[str, dict[str, Any]] = {}  # by source, of the checkpoint
         self.audit = self._new_feed("audit", self._find_audit)
         self.sshd = self._new_feed("sshd", self._find_sshd)
@@ -137,6 +137,7 @@ class Daemon:
         self._lock_fd = -1
         self._saved_figures: tuple[int, ...] = ()
         self._saved_ms = 0
+        self._saved_owed = 0
         self._save_due_ms = 0
         self._look_due_ms = 0
         self._settled_ms = 0
@@ -362,7 +363,7 @@ class Daemon:
         if not self.output.blocked:
             if self.core.before_boot and self.audit.waiting_bytes() == 0:
                 self.core.audit_caught_up()
-            self.core.tick(self._steady_ms(), audit_idle=not self.audit.ready, sshd_idle=not self.sshd.ready)
+            self.core.tick(self._steady_ms(), audit_idle=self.audit.idle, sshd_idle=not self.sshd.ready)
             self._write()
             self._set_interest()
         if self.rejects is not None:
@@ -426,8 +427,14 @@ class Daemon:
 
     def _tell_gaps(self, feed: Feed) -> None:
         """What the source could not read stands before what it read after that."""
-        for reason in feed.take_gaps():
+        gaps = feed.take_gaps()
+        for reason in gaps:
             self.core.input_gap(feed.stream, feed.name, reason, wall_ms())
+        skipped = feed.take_skipped()
+        if gaps or skipped:
+            self.core.skip(feed.stream, skipped)
+        if feed.take_cut():
+            self.core.cut_line(feed.stream)
         if feed.spool is not None and (line_count := feed.spool.take_dropped()):
             self.core.input_gap(feed.stream, feed.name, "spool_full", wall_ms(), line_count)
 
@@ -468,8 +475,11 @@ class Daemon:
     # -- checkpoint
 
     def _save_when_due(self) -> None:
-        if monotonic_ms() < self._save_due_ms:
+        # What a reader that left had not read counts as written in the last checkpoint, and is nowhere but here.
+        owed = len(self.output.sink.owed)
+        if monotonic_ms() < self._save_due_ms and owed <= self._saved_owed:
             return
+        self._saved_owed = owed
         if self._figures() != self._saved_figures:
             self._save()
         else:

@@ -9,6 +9,7 @@ from typing import Any
 from audito.errors import SourceError
 from audito.health import Health
 from audito.sources import GapReason, Source, Stream
+from audito.sources.follow import Follower
 from audito.sources.spool import SpooledSource
 from audito.watch import Complaints, Watch, log, monotonic_ms
 
@@ -21,7 +22,8 @@ class Feed:
 
     ``find`` makes the source, or raises SourceError where there is none yet. ``saved``: source name → position, of
     the checkpoint. ``ready``: there may be something to read; ``drained_ms``: monotonic, when there last was no more;
-    as long as ``has_drained`` is false, when this feed was made. ``base``: the stream offset that its first byte had.
+    as long as ``has_drained`` is false, when this feed was made. ``broken``: the last read failed.
+    ``base``: the stream offset that its first byte had.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Feed:
         self.ready = False
         self.drained_ms = monotonic_ms()
         self.has_drained = False
+        self.broken = False
         self.base = 0
         self.restored = False
         self._find = find
@@ -59,6 +62,11 @@ class Feed:
     @property
     def ended(self) -> bool:
         return self.source is not None and self.source.ended
+
+    @property
+    def idle(self) -> bool:
+        """It was read to its end: what is still to come is new. What cannot be read may be old."""
+        return not self.ready and not self.broken
 
     def look(self) -> None:
         """Find the source if need be, and take its position from the checkpoint. Errors: none."""
@@ -110,8 +118,10 @@ class Feed:
         assert self.source is not None
         try:
             data = self.source.read()
+            self.broken = False
         except (SourceError, OSError) as exc:
             self._failed(exc)
+            self.broken = True
             data = memoryview(b"")
         if data:
             self._empty_wakes = 0
@@ -154,6 +164,14 @@ class Feed:
     def take_gaps(self) -> list[GapReason]:
         """What went unread since the last call, a reason each."""
         return self.source.take_gaps() if self.source is not None else []
+
+    def take_skipped(self) -> int | None:
+        """How many bytes that came before a restart are gone, and lie before what comes next; None: not known."""
+        return self.source.take_skipped() if isinstance(self.source, Follower) else None
+
+    def take_cut(self) -> bool:
+        """Whether what was read last is only the end of a line, whose rest is lost."""
+        return self.source.take_cut() if isinstance(self.source, Follower) else False
 
     def wake(self) -> None:
         """The descriptor turned readable."""

@@ -144,7 +144,9 @@ class Gaps:
             told.add((stream, name, reason))
         count = UNSET if line_count is None else line_count
         component = "auditd" if stream == "audit" else stream
-        self._tell(events.GapExtra(reason=reason, count=count, detail=name), time_ms, component=component)
+        # Two sources may lose their place in one millisecond.
+        extra = events.GapExtra(reason=reason, count=count, detail=name)
+        self._tell(extra, time_ms, audit_id=f"{reason}:{name}:{time_ms}", component=component)
 
     def _tell(self, extra: events.GapExtra, time_ms: int, *, audit_id: str = "", component: str = "auditd") -> None:
         self._counts[extra.reason] += 1

@@ -324,6 +324,10 @@ class Logins:
             self._scanner.finish(self._format, now_us)
         return self._take()
 
+    def cut_line(self) -> None:
+        """The line not ended yet lost its rest: it is none."""
+        self._scanner.cut_line()
+
     @property
     def pending_bytes(self) -> int:
         """Bytes fed that belong to a line not ended yet."""

@@ -31,12 +31,18 @@ REJECT_FILE_BYTES_MAX = 64 << 20
 class Output:
     """The sink, and the bytes of the last offer that it has not taken yet.
 
-    ``blocked``: there are such bytes, and nothing more must be read. ``on_free`` is called when they are gone.
+    ``find`` says which sink the output is, as far as it can be looked at. ``blocked``: there are such bytes, and
+    nothing more must be read. ``on_free`` is called when they are gone. Errors: those of ``find``.
     """
 
-    def __init__(self, sink: Sink, health: Health, complaints: Complaints, on_free: Callable[[], None]) -> None:
-        self.sink = sink
+    def __init__(
+        self, find: Callable[[], Sink], health: Health, complaints: Complaints, on_free: Callable[[], None]
+    ) -> None:
+        self.sink = find()
         self.opened = False
+        self._find = find
+        self._tried = self._found = False  # to be opened; it was open: it is what it was taken for
+        self._torn = False  # the process before this one was killed, and its last line may have no end
         self._health = health
         self._complaints = complaints
         self._on_free = on_free
@@ -84,16 +90,34 @@ class Output:
         output cannot be read back now, that is tried again before the first byte is written. ``clean``: it was not
         killed; else its last line may have no end, in an output that cannot be read back, and gets one.
         """
-        if not clean and "length" not in self.sink.position() and not pending.startswith(b"\n"):
-            pending = b"\n" + pending
         self._before = position
         self._unread = bool(position)
         self._data = pending
+        self._torn = not clean
         if self.opened:
+            self._end_line()
             try:
                 self._read_back()
             except (SinkError, OSError) as exc:
                 self._failed(exc)
+
+    def _open(self) -> None:
+        """Open the sink. Errors: SinkError, OSError."""
+        if self._tried and not self._found:
+            # A path that could not be looked at was taken for a file's, and may be a pipe.
+            sink = self._find()
+            if type(sink) is not type(self.sink):
+                self.sink = sink
+        self._tried = True
+        self.sink.open()
+        self.opened = self._found = True
+        self._end_line()
+
+    def _end_line(self) -> None:
+        """Where a torn line cannot be cut off, it gets an end before all else."""
+        if self._torn and "length" not in self.sink.position() and not self._data.startswith(b"\n"):
+            self._data = b"\n" + self._data
+        self._torn = False
 
     def _read_back(self) -> None:
         """Look what is written already, and take it off what waits. Errors: SinkError, OSError."""
@@ -132,7 +156,7 @@ class Output:
 
     def open(self) -> None:
         """The first opening, before the loop runs. Errors: none, it is tried again."""
-        self._guarded(self.sink.open)
+        self._guarded(self._open)
 
     def offer(self, data: bytes, source: str = "", stamp_ms: int = 0) -> None:
         """Write, now or later. ``source``, ``stamp_ms``: of its newest record, for the latency; 0 is for none."""
@@ -158,14 +182,14 @@ class Output:
             self._blocked_ms = monotonic_ms()
             return
         if not self.opened or not self.sink.ready:
-            self._guarded(self.sink.open)  # of a pipe: is there a reader now?
+            self._guarded(self._open)  # of a pipe: is there a reader now?
         if self.opened:
             self._guarded(self.sink.poll)
 
     def reopen(self) -> None:
         """Open the path again, for whoever rotated it."""
         self._unwait()
-        self._guarded(self.sink.reopen)
+        self._guarded(self.sink.reopen if self._found else self._open)
         if self._data:
             self._push()
 
@@ -202,8 +226,7 @@ class Output:
         """Open where need be, then write until all is taken (true) or the sink takes no more (false)."""
         try:
             if not self.opened:
-                self.sink.open()
-                self.opened = True
+                self._open()
             self._read_back()
             view = memoryview(self._data)
             while self._done < len(view):

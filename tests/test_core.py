@@ -606,6 +606,41 @@ def test_sessions_survive_a_dump() -> None:
     }  # fmt: skip
 
 
+def test_f06_what_is_over_is_not_written_again_where_the_oldest_input_is_gone() -> None:
+    """A session waits, its records go with their file; what was read behind them is read again."""
+    core = new_core()
+    log = Log()
+    core.feed_sshd(accepted(4001) + accepted(4002, "open"), "pipe", 0)
+    gone = log.login(ses=7, pid=4000)
+    kept = log.login(ses=8, pid=4001) + log.execve(b"id", ses=8)
+    opening = log.login(ses=9, pid=4002).splitlines(keepends=True)
+    core.feed_audit(gone + kept + opening[0])
+    assert kinds(taken(core)) == ["UserLogin", "UserLogin", "UserAction", "UserAction"]
+    rest = b"".join(opening[1:])
+    later = log.execve(b"ls", ses=8)
+    for skipped, repeated in ((len(gone), kept + opening[0]), (len(gone + kept + opening[0]), b"")):
+        again = new_core()
+        again.load(core.dump(), core.audit_resolved, core.sshd_resolved)
+        again.input_gap("audit", "audit-directory", "file_gone", BASE_MS)
+        again.skip("audit", skipped)
+        again.feed_audit(repeated + rest + later)
+        again.flush()
+        found = taken(again)
+        assert kinds(found)[0] == "AuditGap"
+        opened = "changed-login-id-to" if repeated else "wrote-to-file"  # of which the first record is gone
+        assert sorted(actions(found)) == [("8", "bob@corp", "executed ls"), ("9", "open", opened)]
+    # Killed once more in the midst of it, and the place of the second checkpoint is there.
+    once = new_core()
+    once.load(core.dump(), core.audit_resolved, core.sshd_resolved)
+    once.skip("audit", len(gone))
+    once.feed_audit(kept[:100])
+    twice = new_core()
+    twice.load(once.dump(), once.audit_resolved, once.sshd_resolved)
+    twice.feed_audit((kept + opening[0] + rest + later)[once.audit_resolved - len(gone) :])
+    twice.flush()
+    assert sorted(actions(taken(twice))) == [("8", "bob@corp", "executed ls"), ("9", "open", "changed-login-id-to")]
+
+
 def test_what_is_over_is_not_written_again_after_two_restarts() -> None:
     core = new_core()
     log = Log()

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,77 @@ def test_f27_a_line_without_a_time_does_not_name_yesterdays_session_of_a_reused_
     core.flush()
     who = {(a[0], a[1]) for a in acts(taken(core))}
     assert who == {("8", "admin"), ("7", "unknown")}
+
+
+def test_f27_of_two_lines_of_one_pid_the_one_from_where_the_session_comes_is_its():
+    """The session of the first was lost with a kill; both lines are read before the second one's LOGIN."""
+    core = core_of()
+    log = Log()
+    at = (datetime.fromtimestamp(log.ms / 1000 - ago, UTC).isoformat() for ago in (4, 1))
+    for when, who, addr in zip(at, ("first", "second"), ("10.0.0.1", "10.0.0.2"), strict=True):
+        line = accepted(4000, who, addr=addr).partition(b" ")[2]
+        core.feed_sshd(f"{when} host sshd[4000]: ".encode() + line, "syslog", 0)
+    core.feed_audit(log.login(ses=8, pid=4000))
+    core.feed_audit(log.message("USER_START", ses=8, pid=4000, addr="10.0.0.2") + log.execve(b"good", ses=8))
+    core.flush()
+    found = taken(core)
+    assert {(a[0], a[1]) for a in acts(found)} == {("8", "second")}
+    assert not [e for e in found if e["type"] == "IdentityConflict"]
+
+
+@pytest.mark.parametrize("start", [b"", Log(150).message("USER_START", ses=7, pid=4000)])
+def test_f27_the_first_of_several_lines_that_wait_is_bound_and_the_others_are_conflicts(start: bytes):
+    """One that comes while they wait to be told apart is none the better for that."""
+    core = core_of()
+    core.feed_sshd(accepted(4000, "alice") + accepted(4000, "mallory"), "pipe", 0)
+    core.feed_audit(Log().login(ses=7, pid=4000))
+    core.feed_sshd(accepted(4000, "eve"), "pipe", 0)
+    core.feed_audit(start)
+    core.flush()
+    found = taken(core)
+    assert {(a[0], a[1]) for a in acts(found)} == {("7", "alice")}
+    claims = [e["metadata"]["extra"]["claimedSubjects"] for e in found if e["type"] == "IdentityConflict"]
+    assert [claim["userID"] for claim in claims] == ["mallory", "eve"]
+
+
+def test_f27_a_line_after_its_pids_last_session_is_no_claim_on_it_though_its_end_is_read_later():
+    core = core_of()
+    log = Log()
+    start = log.ms
+    lines = []
+    for after, who in ((-1, "first"), (2, "second")):
+        when = datetime.fromtimestamp(start / 1000 + after, UTC).isoformat()
+        lines.append(f"{when} host sshd[4000]: ".encode() + accepted(4000, who).partition(b" ")[2])
+    core.feed_sshd(lines[0], "syslog", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    core.feed_sshd(lines[1], "syslog", 0)
+    core.feed_audit(log.message("CRED_DISP", ses=7, pid=4000))
+    log.ms = start + 2_100
+    opened = log.login(ses=8, pid=4000)
+    log.ms = start + 6_000
+    core.feed_audit(log.execve(b"other", ses=3))  # more than CONFLICT_DELAY_MS after the line
+    core.feed_audit(opened + log.execve(b"good", ses=8))
+    core.flush()
+    found = taken(core)
+    assert {(a[0], a[1]) for a in acts(found)} == {("7", "first"), ("8", "second")}
+    assert not [e for e in found if e["type"] == "IdentityConflict"]
+
+
+def test_f27_a_line_that_is_lost_leaves_its_session_to_no_other_login_of_its_pid():
+    """Session 7's line was cut away; a second after its end its pid is used again, by one who comes from elsewhere."""
+    core = core_of()
+    log = Log()
+    session = log.login(ses=7, pid=4000) + log.message("USER_START", ses=7, pid=4000, addr="10.0.0.7")
+    core.feed_audit(session + log.execve(b"evil", ses=7) + log.message("CRED_DISP", ses=7, pid=4000))
+    late = datetime.fromtimestamp(log.ms / 1000 + 1, UTC).isoformat()
+    core.feed_sshd(f"{late} host sshd[4000]: ".encode() + accepted(4000, "admin").partition(b" ")[2], "syslog", 0)
+    log.ms += 1_100
+    core.feed_audit(log.login(ses=8, pid=4000) + log.execve(b"good", ses=8))
+    core.flush()
+    found = taken(core)
+    assert {(a[0], a[1]) for a in acts(found)} == {("8", "admin"), ("7", "unknown")}
+    logins = {e["source"]["value"]: e["component"] for e in found if e["type"] == "UserLogin"}
+    assert logins == {"10.0.0.5": "sshd", "10.0.0.7": "auditd"}
 
 
 # ---------------------------------------------------------------- 4. eviction
@@ -748,6 +820,52 @@ def test_f05_of_many_cut_records_in_one_line_the_last_one_is_told() -> None:
     core.flush()
     assert acts(taken(core)) == [("7", "bob@corp", "executed", log.sequence)]
     assert core.counters()["reject_not_a_record"] == 1
+
+
+@pytest.mark.parametrize("cut", range(60, 190, 7))
+def test_f05_a_line_whose_rest_is_lost_names_nobody(cut: int) -> None:
+    """Half of a name is another's: the source says that a log was emptied in the middle of a line."""
+    core = core_of()
+    core.feed_sshd(accepted(4000)[:cut].rstrip(b"\n"), "pipe", 0)
+    core.cut_line("sshd")
+    core.feed_sshd(b"\n" + accepted(4001), "pipe", 0)
+    assert [event["subjects"]["pid"] for event in taken(core)] == ["4001"]
+    assert core.counters()["sshd_no_envelope"] == 1
+
+
+def test_f05_a_record_whose_rest_is_lost_is_no_record() -> None:
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    line = log.syscall(59, ses=77, pid=5000, comm="x", exe="/usr/bin/x", uid=0)
+    whole = log.event(line)
+    core.feed_audit(whole[: whole.index(b"ses=77") + 5])  # ses=7
+    core.cut_line("audit")
+    core.feed_audit(b"\n" + log.execve(b"id", ses=7))
+    core.flush()
+    found = taken(core)
+    assert [a[2] for a in acts(found)] == ["changed-login-id-to", "executed"]
+    assert core.counters()["reject_not_a_record"] == 1
+    # Its serial did not come.
+    assert [e["metadata"]["extra"]["count"] for e in found if e["type"] == "AuditGap"] == [1]
+
+
+@pytest.mark.parametrize("cut", [b"tty=(non", b'ses=1 res=1\x1dUID="ro', b"old-ses=429"])
+def test_f05_a_login_that_goes_on_as_another_record_opens_no_session_of_that(cut: bytes) -> None:
+    """A log cut in mid-line, and a writer that goes on in the middle of its own: no stamp stands where they meet."""
+    core = core_of()
+    log = Log()
+    core.feed_sshd(accepted(4000, "one") + accepted(4001, "two"), "pipe", 0)
+    core.feed_audit(log.login(ses=7, pid=4000))
+    head = (
+        b"type=LOGIN msg=audit(%d.%03d:900): pid=4001 uid=0 old-auid=4294967295 auid=1000 tty=(none) "
+        b'old-ses=4294967295 ses=1 res=1\x1dUID="root"'
+    ) % divmod(log.ms, 1000)
+    core.feed_audit(head[: head.index(cut) + len(cut)] + b'd=1001 tty=pts0 ses=9 comm="cat" exe="/usr/bin/cat"\n')
+    core.feed_audit(log.execve(b"id", ses=9))
+    core.flush()
+    assert "9" not in {a[0] for a in acts(taken(core))}
 
 
 def test_f05_half_a_login_opens_no_session() -> None:

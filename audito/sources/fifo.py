@@ -48,6 +48,7 @@ class FifoSource:
         self._id = (0, 0)
         self._replaced = False
         self._line_open = False
+        self._in_line = False  # what comes next is the rest of a line that a process before this one began
         self._buffer = bytearray(READ_BYTES_MAX)
         self._view = memoryview(self._buffer)
         # The loop watches this one, so that its descriptor stays the same when the pipe is replaced.
@@ -86,9 +87,13 @@ class FifoSource:
             if self._change():
                 return self._view[:1]
             count = self._take()
+        start = 0
         if count:
             self._line_open = self._buffer[count - 1] != LF
-        return self._view[:count]
+            if self._in_line:
+                start = self._buffer.find(LF, 0, count) + 1 or count
+                self._in_line = start == count and self._line_open
+        return self._view[start:count]
 
     def take_gaps(self) -> list[GapReason]:
         """As the protocol has it: a pipe does not say what was lost while nobody had it open."""
@@ -99,11 +104,15 @@ class FifoSource:
         return unread_bytes(self._fd) if self.opened else -1
 
     def position(self, offset: int) -> dict[str, Any]:
-        return {"stream": offset}
+        return {"stream": offset, "in_line": self._line_open or self._in_line}
 
     def restore(self, state: dict[str, Any]) -> int:
-        """As the protocol has it: what was read is gone, counting goes on; so is what a spool had that is off now."""
-        if int(state.get("end", 0)) > int(state["stream"]):
+        """As the protocol has it: what was read is gone, counting goes on; so is what a spool had that is off now.
+
+        So is the line of which a part was read: the rest of it would be another one.
+        """
+        self._in_line = bool(state.get("in_line"))
+        if self._in_line or int(state.get("end", 0)) > int(state["stream"]):
             self._gaps.append("place_lost")
         return int(state["stream"])
 
@@ -138,6 +147,7 @@ class FifoSource:
         os.close(self._fd)
         self._use(fd)
         cut, self._line_open = self._line_open, False
+        self._in_line = False
         if cut:
             self._buffer[0] = LF
         return cut

@@ -20,6 +20,7 @@ from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ HEAD_BYTES_MAX = 512
 
 SPANS_MAX = 1024
 """Files whose place in the stream is remembered: auditd keeps at most 999 rotated ones."""
+
+RUNS_MAX = 64
+"""Files behind a place that the checkpoint names: the newest, for it is the oldest that a rotation deletes."""
 
 DONE_MAX = 4
 """Files read to their end that the checkpoint names, so that none is read twice when its successor is gone."""
@@ -65,11 +69,21 @@ class Identity(msgspec.Struct, frozen=True):
     whole: bool
 
 
+class Run(msgspec.Struct, frozen=True, array_like=True):
+    """A part of the stream that came from one file; ``stream`` and ``offset`` name its first byte."""
+
+    stream: int
+    offset: int
+    file: Identity
+
+
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """A byte of the stream, as the checkpoint keeps it.
 
     ``stream``: its offset in the stream; ``offset``: in ``file``; ``file`` is None before there was one.
-    ``done``: the last files that had been read to their end, oldest first.
+    ``done``: the last files that had been read to their end, oldest first. ``later``: the runs that were read behind
+    this byte, oldest first, and ``end`` where the last one ended, -1 in a state that does not say: where the file is
+    gone, they tell what of the others was read.
     """
 
     path: str
@@ -77,6 +91,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     offset: int = 0
     file: Identity | None = None
     done: tuple[Identity, ...] = ()
+    later: tuple[Run, ...] = ()
+    end: int = -1
 
 
 @dataclass(slots=True)
@@ -186,11 +202,13 @@ class Follower:
         self._file: _File | None = None
         self._spans: deque[_Span] = deque(maxlen=SPANS_MAX)
         self._done: deque[tuple[int, Identity]] = deque(maxlen=DONE_MAX)
-        self._place = Place(path=str(live), stream=0)
+        self._place = Place(path=str(live), stream=0, end=0)
         self._given = 0
+        self._skipped: int | None = 0
         # The last byte given was not a line end; a line end is owed before another file's first byte.
         self._line_open = False
         self._owes_line_end = False
+        self._cut_line = False  # it was given just now
         self._counts = {"rotations": 0, "truncations": 0, "gaps": 0}
         self._gaps: list[GapReason] = []
 
@@ -274,6 +292,19 @@ class Follower:
         gaps, self._gaps = self._gaps, []
         return gaps
 
+    def take_skipped(self) -> int | None:
+        """How many bytes that a process before this one was given do not come again, and lie before what comes next.
+
+        Told once; asked before what was read is used. None: that is not known.
+        """
+        skipped, self._skipped = self._skipped, 0
+        return skipped
+
+    def take_cut(self) -> bool:
+        """Whether what read() gave last is a line end of ours, of a line that its file lost the rest of; told once."""
+        cut, self._cut_line = self._cut_line, False
+        return cut
+
     def waiting_bytes(self) -> int:
         """As the protocol has it: the rest of the file at hand, and all newer ones."""
         file = self._file
@@ -300,11 +331,13 @@ class Follower:
         except msgspec.ValidationError as exc:
             log.warning("%s: the place in the state cannot be read, starting anew: %s", self.name, exc)
             self._note_gap("place_lost")
-            place = Place(path=str(self._live), stream=0)
+            self._skipped = None
+            place = Place(path=str(self._live), stream=0, end=0)
         if place.path != str(self._live):
             log.warning("%s: the state is about %s, starting anew", self.name, place.path)
             self._note_gap("place_lost")
-            place = Place(path=str(self._live), stream=place.stream)
+            self._skipped = None
+            place = Place(path=str(self._live), stream=place.stream, end=place.stream)
         self._spans.clear()
         self._adopt(place)
         self._line_open = False
@@ -323,6 +356,7 @@ class Follower:
         """Read on in the file at hand into the buffer; returns how many bytes, 0 when there are none."""
         if self._owes_line_end:
             self._owes_line_end = False
+            self._cut_line = True
             self._buffer[0] = LF
             return 1
         file = self._file
@@ -356,10 +390,10 @@ class Follower:
         # The writer changed to a newer file before this look at the size, so the old one is at its end now.
         if file.size() > file.offset:
             return True
-        entered = self._enter(newer[0], 0)
-        if entered and not adjoins:
+        if not adjoins:
             self._note_gap("file_gone")
-        return entered
+            self._pass_over(self._run_in(newer[:1]))
+        return self._enter(newer[0], 0)
 
     def _cut(self, file: _File, size: int) -> bool:
         """The file at hand was shortened or emptied in place; returns whether reading on may give something."""
@@ -367,6 +401,7 @@ class Follower:
             # Shortened: what a power cut took from its end. What comes next is appended here.
             self._counts["truncations"] += 1
             self._note_gap("file_truncated")
+            self._pass_over(self._next_run)
             self._go_on(file, size)
             return True
         files = self._snapshot()
@@ -378,10 +413,13 @@ class Follower:
             entered = self._enter(copy, min(file.offset, copy.size), same_text=True)
             self._counts["truncations"] += entered
             return entered
+        if self._has_moved(files):
+            return False
         self._counts["truncations"] += 1
         self._note_gap("file_truncated")
         log.warning("%s: %s was emptied, and what was not read of it yet is in no other file", self.name, file.path)
         self._leave(file)
+        self._pass_over(self._next_run)
         self._go_on(_File(file.path, file.fd, file.dev, file.inode, 0, b""), 0)
         return True
 
@@ -397,17 +435,35 @@ class Follower:
         if place.file is not None:
             found = self._find(files, place.file)
             if found is not None:
-                if found.size < place.offset:
-                    self._note_gap("file_truncated")
-                return self._enter(found, min(place.offset, found.size), same_text=True)
+                return self._begin_in(found, place)
+            if self._has_moved(files):
+                return False
             self._note_gap("file_gone")
             log.warning("%s: the file that was read last is gone, going on with the oldest unread one", self.name)
-            self._place = msgspec.structs.replace(place, file=None, offset=0)
+            run = self._run_in(files)
+            self._pass_over(run)
+            if run is not None:
+                return self._begin()
+            self._place = msgspec.structs.replace(self._place, file=None, offset=0)
         rest = files[self._after_done(files) :]
         if not rest:
             self.ended = not self._follow
             return False
         return self._enter(rest[0 if self._done else self._first(rest)], 0)
+
+    def _begin_in(self, found: Seen, place: Place) -> bool:
+        """Open the file that the place names; returns false when it is gone."""
+        run = self._next_run
+        if run is not None and run.file == place.file:
+            # It was shortened while it was read, and read on from there.
+            if run.offset <= place.offset:
+                self._pass_over(run)
+                return self._begin()
+            self._pass_over(Run(run.stream - (run.offset - place.offset), place.offset, place.file))
+        if found.size < place.offset:
+            self._note_gap("file_truncated")
+            self._pass_over(run)
+        return self._enter(found, min(place.offset, found.size), same_text=True)
 
     def _newer(self, file: _File) -> tuple[list[Seen], bool]:
         """The files to read after this one, oldest first; none as long as nobody wrote to any of them.
@@ -423,7 +479,8 @@ class Follower:
         files = self._snapshot()
         if files is None:
             return [], True
-        at = next((i for i, seen in enumerate(files) if (seen.dev, seen.inode) == (file.dev, file.inode)), -1)
+        # The newest of its names: behind an older one of two it would come round again, for ever.
+        at = max((i for i, seen in enumerate(files) if (seen.dev, seen.inode) == (file.dev, file.inode)), default=-1)
         newer = files[at + 1 :] if at >= 0 else files[self._after_done(files) :]
         # A writer that was told late of the rotation still writes to the old file: it ends with the first
         # byte of a newer one.
@@ -471,9 +528,35 @@ class Follower:
         self._owes_line_end = self._line_open and not line_goes_on
         if self._owes_line_end:
             self._line_open = False
+            if "file_truncated" not in self._gaps:
+                self._note_gap("file_truncated")
         file.offset = offset
         self._file = file
         self._spans.append(_Span(self._given + self._owes_line_end, offset, file))
+
+    @property
+    def _next_run(self) -> Run | None:
+        """Of what a process before this one was given, and this one not yet, the oldest run that begins there."""
+        return next((run for run in self._place.later if run.stream > self._given), None)
+
+    def _run_in(self, files: list[Seen]) -> Run | None:
+        """Of these runs the oldest whose file is there."""
+        later = self._place.later
+        return next((run for run in later if run.stream > self._given and self._find(files, run.file)), None)
+
+    def _pass_over(self, run: Run | None) -> None:
+        """What was given before is gone up to ``run``, None: all of it is. What comes next keeps its stream offset."""
+        place = self._place
+        if place.end < 0:
+            self._skipped = None
+            return
+        stream = max(place.end if run is None else run.stream, self._given)
+        if self._skipped is not None:
+            self._skipped += stream - self._given
+        self._given = stream
+        if run is not None:
+            place = msgspec.structs.replace(place, file=run.file, offset=run.offset)
+        self._place = msgspec.structs.replace(place, stream=stream)
 
     def _leave(self, file: _File) -> None:
         """Note that a file was read to its end."""
@@ -495,6 +578,11 @@ class Follower:
                 return now
             before = now
         return None
+
+    def _has_moved(self, files: list[Seen]) -> bool:
+        """Whether the names changed since that listing: what was not found in it may be under another one."""
+        now = self._snapshot()
+        return now is None or [(s.path, s.inode) for s in files] != [(s.path, s.inode) for s in now]
 
     def _find(self, files: list[Seen], file: Identity) -> Seen | None:
         """The file of this identity under whatever name; a copy of it where it has none.
@@ -531,7 +619,22 @@ class Follower:
         # Nothing read of it: a file is better named by those before it than by an inode that may be used again.
         file = None if done and not span.file.head else _identity(span.file)
         offset = span.offset + stream - span.stream
-        return Place(path=str(self._live), stream=stream, offset=offset, file=file, done=done)
+        # One that begins behind a line end that is owed is none yet.
+        later = [
+            Run(span.stream, span.offset, _identity(span.file))
+            for span in islice(self._spans, max(at, 0) + 1, None)
+            if span.stream <= self._given
+        ]
+        later += [run for run in self._place.later if run.stream > self._given]
+        return Place(
+            path=str(self._live),
+            stream=stream,
+            offset=offset,
+            file=file,
+            done=done,
+            later=tuple(later[-RUNS_MAX:]),
+            end=max(self._given, self._place.end),
+        )
 
     def _adopt(self, place: Place) -> None:
         """Forget the file at hand; the next open() starts at ``place``."""

@@ -180,6 +180,7 @@ class JournalSource:
         self._mark_goes_on = False
         self._place = Place(stream=0)
         self._given = 0
+        self._last = ""  # cursor of the last entry that was read
         self._counts = {"entries": 0, "untrusted": 0, "damaged": 0, "gaps": 0}
         self._gaps: list[GapReason] = []
 
@@ -233,6 +234,7 @@ class JournalSource:
         if self._entries is None:
             return EMPTY
         size = 0
+        before = self._counts["entries"]
         try:
             for line in self._lines(self._entries):
                 self._buffer[size : size + len(line)] = line
@@ -243,7 +245,17 @@ class JournalSource:
             if not size:
                 raise SourceError(f"{self._directory or 'journal'}: {exc.strerror or exc}") from exc
             # What was read is given; the next read meets the error again.
+        if self._counts["entries"] > before:
+            self._last = self._cursor(self._entries)
         return self._view[:size]
+
+    def _cursor(self, entries: Entries) -> str:
+        """Of the entry at hand, also after the last one; "" where it was thrown away just now."""
+        try:
+            cursor: str = entries.cursor()
+        except OSError:
+            return ""
+        return cursor
 
     def take_gaps(self) -> list[GapReason]:
         gaps, self._gaps = self._gaps, []
@@ -269,6 +281,7 @@ class JournalSource:
             self._note_gap("place_lost")
             self._place = Place(stream=0)
         self._marks.clear()
+        self._last = ""
         self._given = self._place.stream
         return self._given
 
@@ -378,6 +391,11 @@ class JournalSource:
         at = bisect_right(self._marks, stream, key=lambda mark: mark.stream) - 1
         mark = self._marks[max(at, 0)]
         read = bisect_right(mark.ends, stream)
+        if self._last and stream >= self._given and self._mark_goes_on:
+            # All of it: the mark's first entry may be long gone, with nothing lost.
+            return Place(
+                stream=self._given, cursor=self._last, skip=1, since_us=mark.times_us[-1] + 1, boot_id=self._boot_id
+            )
         return Place(
             stream=mark.ends[read - 1] if read else mark.stream,
             cursor=mark.cursor,

@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.measure import memory_mib
 from tests.faults.world import World, compile_shim, control_group
-from tests.test_daemon import events_of, small_disk, wait_for
+from tests.test_daemon import commands, events_of, opened, small_disk, wait_for
 
 TORTURE = int(os.environ.get("AUDITO_TORTURE", "0"))
 """Above 0, as ``make torture`` sets it: so many times as much of each."""
@@ -98,6 +98,33 @@ def test_f05_copied_and_emptied(world: World, begin: Callable[..., subprocess.Po
         shutil.copy(world.audit, world.audit.with_name("audit.log.1"))
         os.truncate(world.audit, 0)
     finish(world, process)
+
+
+def test_f05_emptied_while_a_session_waits_for_its_line_and_killed(
+    world: World, begin: Callable[..., subprocess.Popen[bytes]]
+) -> None:
+    """The oldest unresolved record is gone; what was read behind it and is still there is not written again."""
+    process = begin()
+    with world.audit.open("a") as file:
+        file.write(opened(9_000, 9_000, 900_000) + commands(9_000, 900_001, 3))  # nobody claims it
+    world.log_in()
+    wait_for(lambda: world.data().count(b"\n") >= world.expected.total(), world.log.read_text)
+    os.truncate(world.audit, 0)
+    world.log_in()
+    wait_for(lambda: world.data().count(b"\n") > world.expected.total(), world.log.read_text)  # and the gap
+    wait_for(lambda: world.home.joinpath("state/state").stat().st_mtime > world.out.stat().st_mtime, "a checkpoint")
+    world.log_in()
+    wait_for(lambda: world.data().count(b"\n") > world.expected.total(), world.log.read_text)
+    process.kill()
+    process.wait()
+    world.log_in()
+    process = world.start()
+    wait_for(lambda: world.data().count(b"\n") > world.expected.total() + 1, world.log.read_text)  # and another
+    assert world.run_until_written(process) == 0
+    found = events_of(world.data())
+    world.check(event for event in found if event["type"] != "AuditGap")
+    reasons = [event["metadata"]["extra"]["reason"] for event in found if event["type"] == "AuditGap"]
+    assert [reason for reason in reasons if reason != "sequence"] == ["file_truncated", "file_gone"]
 
 
 @pytest.mark.parametrize("rotations", [1, 3])

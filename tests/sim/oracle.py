@@ -93,6 +93,8 @@ class Oracle:
             login = self.logins[ses]
             wanted = {seq: (action, argv) for seq, action, argv in login.events}
             _require(extra["sequence"] not in self.boot.lost, "truth", f"event {extra['sequence']} was lost")
+            if extra["sequence"] in self.outcome.spliced:
+                continue
             _require(extra["sequence"] in wanted, "attribution", f"event {extra['sequence']} is not of session {ses}")
             action, argv = wanted[extra["sequence"]]
             _require(extra["action"] == action, "truth", f"event {extra['sequence']}: {extra['action']}, not {action}")
@@ -105,7 +107,7 @@ class Oracle:
         said, true = said_of(event), who(login)
         if self.told and self.audit_whole:
             _require(said == true, "attribution", f"{_name(event)} is given to {said}, not to {true}")
-        holds = _less(said, true, cut=not self.sshd_whole)
+        holds = _less(said, true)
         _require(holds, "attribution", f"{_name(event)} is given to {said}, not to {true}")
 
     def _nothing_lost(self) -> None:
@@ -157,9 +159,10 @@ class Oracle:
         by_sshd = Counter(said_of(event) for event in told if event["component"] == "sshd")
         true = Counter(who(login) for login in self.logins.values() if login.claimed)
         # Where a part of a line was destroyed, what is left of it may say less; it must not say anything else.
+        rests = self.outcome.scenario.sshd == "pipe" and self.outcome.killed
         false = [
             said for said in by_sshd
-            if said not in true and ((self.sshd_whole and self.boot.whole is None) or not any(_less(said, known, cut=True) for known in true))
+            if said not in true and not (rests and any(_is_rest(said, known) for known in true)) and ((self.sshd_whole and self.boot.whole is None) or not any(_less(said, known) for known in true))
         ]  # fmt: skip
         _require(not false, "attribution", f"no such login: {false}")
         if self.sshd_whole and self.boot.whole is None:
@@ -218,11 +221,14 @@ def _time_ms(event: Event) -> int:
     return int(datetime.fromisoformat(event["loggedAt"]).timestamp() * 1000)
 
 
-def _less(said: tuple[str, ...], true: tuple[str, ...], *, cut: bool) -> bool:
-    """Whether all that is said is true; what is not said is "unknown", or ``cut``: a log emptied in mid-line does that."""
-    return all(
-        one in (other, "unknown") or (cut and other.startswith(one)) for one, other in zip(said, true, strict=True)
-    )
+def _less(said: tuple[str, ...], true: tuple[str, ...]) -> bool:
+    """Whether all that is said is true; what is not said is "unknown", and the pid of a line without its head ""."""
+    return all(one in (other, "unknown", "") for one, other in zip(said, true, strict=True))
+
+
+def _is_rest(said: tuple[str, ...], true: tuple[str, ...]) -> bool:
+    """Whether a killed process read the start of the line: its pid stands first in a pipe, and lost its first digits."""
+    return true[2].endswith(said[2]) and (*said[:2], *said[3:]) == (*true[:2], *true[3:])
 
 
 def _name(event: Event) -> tuple[Any, ...]:

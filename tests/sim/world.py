@@ -83,6 +83,7 @@ class Outcome:
     output: bytes = b""
     cuts: int = 0  # places where audit records may have been lost
     destroyed: set[str] = field(default_factory=set)  # streams of which bytes went that the daemon may not have read
+    spliced: set[int] = field(default_factory=set)  # serials of records that a cut made of two
     unplaced: bool = False  # they went while the daemon was down and had no place in them
     killed: bool = False
     jumped: bool = False
@@ -210,6 +211,8 @@ class World:
         self.kernel.log = trace
         self.journal = Journal(self.kernel, BOOT_ID)
         boot, inputs = inputs_of(scenario)
+        # A line and its session may be as far from each other as all is long, with what torn writes add.
+        self.join_window_ms = max([scenario.join_window_ms, *(part[0] // 1000 for part in inputs)])
         self.outcome = Outcome(scenario, [boot])
         self.daemon: daemon.Daemon | None = None
         self.zero_us = self.kernel.now_us
@@ -229,7 +232,7 @@ class World:
         self.kernel.around = self.around
         last_ms = max([part[0] // 1000 for part in inputs] + [step.at_ms for step in self.steps], default=0)
         self.heal_us = self.zero_us + (last_ms + LATEST_MS + 10) * 1000
-        self.settle_us = (scenario.join_window_ms + 12_000) * 1000 + 3 * NAP_US * scenario.naps
+        self.settle_us = (self.join_window_ms + 12_000) * 1000 + 3 * NAP_US * scenario.naps
         self.end_us = self.heal_us + self.settle_us
         self.next_us = 0
         self._inside = False
@@ -250,6 +253,8 @@ class World:
             self.kernel.put(SSHD_LOG)
         self.out_pipe: Node | None = None
         self.taken = bytearray()  # by the reader of the output, from the pipe at hand
+        self.unread = b""  # what the pipe held when its reader left, and the daemon may not know yet
+        self.former_bytes = 0  # of what the pipe holds: what a process before this one wrote, which nobody has twice
         if self.scenario.output == "pipe":
             self.out_pipe = self.kernel.put(OUTPUT, stat.S_IFIFO | 0o600)
             self.out_pipe.readers = 1
@@ -266,7 +271,7 @@ class World:
                 journal_dir="/journal" if scenario.sshd == "journal" else "",
             ),
             output=Output(path=OUTPUT),
-            events=Events(join_window_ms=scenario.join_window_ms),
+            events=Events(join_window_ms=self.join_window_ms),
             host=Host(name="h", machine_id="m", boot_id=self.journal.boot_id),
             state=State(directory=STATE_DIR),
         )
@@ -321,6 +326,7 @@ class World:
     def _lived(self) -> bool:
         self.kernel.begin()
         self.outcome.lives += 1
+        self.former_bytes = len(self.out_pipe.data) if self.out_pipe is not None else 0
         self.stop_us = self.next_us = self.kernel.wake_us = 0
         self.end_us = max(self.end_us, self.kernel.now_us + self.settle_us)
         self.kernel.note("start")
@@ -328,6 +334,13 @@ class World:
             code = daemon.run(self.config(), self.config, Service())
         except (Killed, Exited):
             self.outcome.killed = True
+            self._lose_unread()
+            if (
+                "audit" in self.outcome.destroyed
+                and self.scenario.audit != "pipe"
+                and not self._saved_place().get("file")
+            ):
+                self.outcome.unplaced = True
             # The guard is for a disk that hangs; that is no clean end, and no late one.
             hangs = any(step.kind == "slow" for step in self.scenario.steps)
             if self.kernel.exit_code is not None and not hangs:
@@ -396,6 +409,7 @@ class World:
         if self.out_pipe is not None and self.reads and self.out_pipe.data:
             self.taken += self.out_pipe.data
             self.out_pipe.data.clear()
+            self.former_bytes = 0
         if (self.kernel.now_us < self.next_us and not self.armed and not self.works) or self._inside:
             return
         self._inside = True
@@ -435,7 +449,7 @@ class World:
         for stream, queue in self.queues.items():
             if queue:
                 self._pour(stream, queue)
-        if 0 < self.heal_us <= kernel.now_us:
+        if 0 < self.heal_us <= kernel.now_us and not self.armed and not self.steps:
             self.heal_us = 0
             self._heal()
         if self.end_us <= kernel.now_us and not self.stop_us and not kernel.dead:
@@ -557,13 +571,17 @@ class World:
         if self.kernel.dead and stream == "audit" and not self._saved_place().get("file"):
             self.outcome.unplaced = True
 
-    def _saved_place(self) -> dict[str, Any]:
-        """Where the last checkpoint says that the audit log was read to."""
+    def _saved(self) -> dict[str, Any]:
+        """The last checkpoint; {} where there is none that can be read."""
         path = f"{STATE_DIR}/state"
         if self.corrupted or not self.kernel.exists(path):
             return {}
-        payload = bytes(self.kernel.node(path).data[STATE_HEADER_BYTES:])
-        place: dict[str, Any] = msgspec.msgpack.decode(payload)["sources"].get("audit-directory", {})
+        state: dict[str, Any] = msgspec.msgpack.decode(bytes(self.kernel.node(path).data[STATE_HEADER_BYTES:]))
+        return state
+
+    def _saved_place(self) -> dict[str, Any]:
+        """Where it says that the audit log was read to."""
+        place: dict[str, Any] = self._saved().get("sources", {}).get("audit-directory", {})
         return place if (place.get("file") or {}).get("head_bytes") else {}
 
     def _note_pipes(self) -> None:
@@ -613,12 +631,23 @@ class World:
 
     def _leave(self, pipe: Node) -> None:
         pipe.readers = 0
-        if not pipe.writers:  # what is in it goes with the last who has it open
-            self.outcome.lost_output += bytes(self.taken[self.taken.rfind(b"\n") + 1 :] + pipe.data)
+        unread = bytes(self.taken[self.taken.rfind(b"\n") + 1 :] + pipe.data)
+        if pipe.writers:
+            self.unread = unread[: unread.rfind(b"\n") + 1]
+            former = unread[: len(unread) - len(pipe.data) + self.former_bytes] if self.former_bytes else b""
+            self.outcome.lost_output += former[: former.rfind(b"\n") + 1]
+        else:  # what is in it goes with the last who has it open
+            self.outcome.lost_output += unread
             pipe.data.clear()
         # What of a line one reader has, no other one has: it has to come again.
         self.outcome.output += bytes(self.taken[: self.taken.rfind(b"\n") + 1])
         self.taken.clear()
+
+    def _lose_unread(self) -> None:
+        """A kill came before the daemon could save what the last reader had not read: nobody has it any more."""
+        if self.unread not in self._saved().get("pending", b""):
+            self.outcome.lost_output += self.unread
+        self.unread = b""
 
     def do_rotate(self, _: float) -> None:
         self.works.append(self._rotate())
@@ -671,7 +700,11 @@ class World:
 
     def do_truncate(self, share: float) -> None:
         self._destroy("audit")
+        in_line = not self.live.data.endswith(b"\n")
         del self.live.data[int(len(self.live.data) * (1 - share)) :]
+        if in_line:  # the writer goes on in the middle of its record, behind the start of another one
+            left = bytes(self.live.data[self.live.data.rfind(b"\n") + 1 :])
+            self.outcome.spliced.update(map(int, SERIAL.findall(left)))
         self.kernel.changed(self.live)
 
     def do_rotate_sshd(self, _: float) -> None:
@@ -723,8 +756,8 @@ class World:
         for path in [*(f"{OUTPUT}.{number}" for number in numbers), OUTPUT]:
             if self.kernel.exists(path):
                 data = bytes(self.kernel.node(path).data)
-                if path != OUTPUT and len(self.outcome.boots) > 1:
-                    # The end of a file that is ours no more, which the power cut took: its events come again.
+                if path != OUTPUT and (len(self.outcome.boots) > 1 or self.outcome.killed):
+                    # The end of a file that is ours no more, torn by a power cut or a kill: its events come again.
                     data = data[: data.rfind(b"\n") + 1]
                 self.outcome.output += data
 

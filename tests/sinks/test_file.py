@@ -326,6 +326,24 @@ def test_u28_rotated_away_is_noticed_by_a_poll(path: Path, sink: FileSink) -> No
     assert path.exists()
 
 
+def test_what_was_written_is_found_in_numbered_files_whatever_the_clock_said(path: Path, sink: FileSink) -> None:
+    """After a checkpoint the clock was set back, and the output rotated twice: the newer file has the older time."""
+    write(sink, event(1))
+    sink.sync()
+    position = sink.position()
+    write(sink, event(2))
+    path.rename(f"{path}.2")
+    write(sink, event(3))
+    path.rename(f"{path}.1")
+    os.utime(f"{path}.1", (1_000_000_000, 1_000_000_000))
+    Path(f"{path}.3").write_bytes(event(0))  # older by its number
+    os.utime(f"{path}.3", (1_000_000_000, 1_000_000_000))
+    other = FileSink(path)
+    other.open()
+    assert sorted(b"".join(other.since(position)).splitlines(keepends=True)) == sorted([event(2), event(3)])
+    other.close()
+
+
 def test_reopen_goes_on_with_the_same_file(path: Path, sink: FileSink) -> None:
     write(sink, event(1))
     sink.reopen()

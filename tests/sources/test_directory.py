@@ -277,6 +277,15 @@ def test_a_line_torn_by_the_rotation_is_not_glued_to_the_next_file(log: Log, sou
         other.close()
 
 
+def test_a_file_of_two_names_comes_round_but_once(log: Log, source: DirectorySource) -> None:
+    for number in range(4):
+        log.write(record(number))
+        log.rotate()
+    log.write(record(4))
+    os.link(f"{log.live}.2", f"{log.live}.9")
+    assert read_all(source).count(record(3)) == 1
+
+
 def test_files_that_nobody_wrote_to_are_passed_over(log: Log, source: DirectorySource) -> None:
     log.write(record(1))
     for _ in range(5):
@@ -392,6 +401,120 @@ def test_a_place_behind_the_end_of_a_file_that_lost_it(log: Log, source: Directo
 
 
 # -- places
+
+
+@pytest.mark.parametrize("how", ["rotated", "emptied"])
+def test_f06_behind_a_file_that_is_gone_all_keeps_its_offset(log: Log, source: DirectorySource, how: str) -> None:
+    """The oldest unresolved byte lies in a file that is gone: what was read behind it is known to have been read."""
+    old, new = record(1) + record(2), record(3) + record(4)
+    log.write(old)
+    assert read_all(source) == old
+    if how == "rotated":
+        log.rotate()
+    else:
+        os.truncate(log.live, 0)
+    log.write(new)
+    assert read_all(source) == new
+    source.take_gaps()
+    log.write(record(5))
+    for offset, end in ((0, new + record(5)), (len(old + record(3)), record(4) + record(5))):
+        other = restarted(source, log, offset)
+        if how == "rotated":
+            Path(f"{log.live}.1").unlink(missing_ok=True)
+        other.open()
+        assert read_all(other) == end
+        assert other.take_gaps() == ["file_gone"] * (offset == 0)
+        assert other.take_skipped() == (len(old) if offset == 0 else 0)
+        assert other.take_skipped() == 0
+        third = restarted(other, log, len(old + new))  # its places count on from the gap
+        third.open()
+        assert read_all(third) == record(5)
+        assert third.take_gaps() == []
+        third.close()
+
+
+def test_f06_where_all_that_was_read_is_gone_what_comes_is_new(log: Log, source: DirectorySource) -> None:
+    log.write(record(1) + record(2))
+    got = read_all(source)
+    other = restarted(source, log, len(record(1)))
+    os.truncate(log.live, 0)
+    new = record(3, "longer than both of those that were there before")
+    log.write(new)
+    other.open()
+    assert read_all(other) == new
+    assert other.take_gaps() == ["file_gone"]
+    assert other.take_skipped() == len(got) - len(record(1))
+    other.close()
+
+
+def test_f06_a_checkpoint_between_two_kills_knows_what_is_still_to_come_again(
+    log: Log, source: DirectorySource
+) -> None:
+    log.write(record(1))
+    got = read_all(source)
+    for number in (2, 3):
+        log.rotate()
+        log.write(record(number))
+        got += read_all(source)
+    other = restarted(source, log, 0)
+    other.open()  # killed before it read anything again
+    third = restarted(other, log, 0)
+    for number in (1, 2):
+        Path(f"{log.live}.{number}").unlink()
+    third.open()
+    assert read_all(third) == record(3)
+    assert third.take_gaps() == ["file_gone"]
+    assert third.take_skipped() == len(record(1) + record(2))
+    third.close()
+
+
+def test_f05_what_was_read_of_a_file_before_and_after_it_was_shortened(log: Log, source: DirectorySource) -> None:
+    log.write(record(1) + record(2) + record(3))
+    got = read_all(source)
+    os.truncate(log.live, len(record(1)))
+    assert read_all(source) == b""
+    log.write(record(4) + record(5) + record(6))
+    got += read_all(source)
+    assert source.take_gaps() == ["file_truncated"]
+    # In what is gone, and before it: the offset of what came later is the same.
+    for offset, end in ((len(record(1)), 4), (len(record(1)) + 5, 4), (0, 1)):
+        other = DirectorySource(log.live.parent)
+        assert other.restore(source.position(offset)) == offset
+        other.open()
+        assert read_all(other) == b"".join(record(number) for number in (1, 4, 5, 6) if number >= end)
+        assert offset + other.take_skipped() + sum(len(record(n)) for n in (1, 4, 5, 6) if n >= end) == len(got)
+        assert other.take_gaps() == []
+        other.close()
+
+
+def test_a_state_that_does_not_say_how_far_was_read(log: Log, source: DirectorySource) -> None:
+    """Of an older version."""
+    log.write(record(1) + record(2))
+    read_all(source)
+    state = {key: value for key, value in source.position(5).items() if key not in ("later", "end")}
+    log.live.unlink()
+    log.close()
+    log.write(record(3))
+    other = DirectorySource(log.live.parent)
+    assert other.restore(state) == 5
+    other.open()
+    assert read_all(other) == record(3)
+    assert other.take_gaps() == ["file_gone"]
+    assert other.take_skipped() is None
+    other.close()
+
+
+def test_f05_a_line_whose_rest_is_lost_is_told_before_its_end(log: Log, source: DirectorySource) -> None:
+    log.write(record(1) + record(2)[:30])
+    assert read_all(source) == record(1) + record(2)[:30]
+    assert not source.take_cut()
+    os.truncate(log.live, 0)
+    log.write(record(3))
+    assert bytes(source.read()) == b"\n"
+    assert source.take_cut()
+    assert not source.take_cut()
+    assert bytes(source.read()) == record(3)
+    assert not source.take_cut()
 
 
 def test_a_place_is_found_in_a_file_that_was_rotated_meanwhile(log: Log, source: DirectorySource) -> None:
@@ -660,6 +783,7 @@ class Machine:
         self.got = b""
         self.base = 0
         self.numbers = itertools.count()
+        self.torn = False
 
     def _source(self) -> DirectorySource:
         # No inotify, as if every event of it was lost: looking is the truth.
@@ -681,6 +805,7 @@ class Machine:
         if self.log.generations[-1].endswith(b"\n"):
             self.log.write(record(next(self.numbers))[: number % 40 + 1])
             self.log.rotate()
+            self.torn = True
 
     def do_rotate(self, number: int) -> None:
         for _ in range(number % 3 + 1):
@@ -735,7 +860,7 @@ def test_all_bytes_exactly_once_and_in_order(
             machine.step(what, number)
         machine.do_read(0)
         assert machine.got == machine.log.stream()
-        assert not machine.source.gap
+        assert machine.torn or not machine.source.gap
     finally:
         machine.close()
 

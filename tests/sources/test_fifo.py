@@ -70,6 +70,27 @@ def test_what_a_writer_left_half_done_is_given_as_it_is(path: Path, source: Fifo
     assert read_all(source) == b"1 half a li2 whole\n"
 
 
+def test_the_rest_of_a_line_that_a_process_before_this_one_began_is_not_a_line(path: Path, source: FifoSource) -> None:
+    """20 and 01: half a pid is another one."""
+    write(path, b"1999 Connection closed\n20")
+    assert bytes(source.read()) == b"1999 Connection closed\n20"
+    state = source.position(25)
+    source.close()
+    other = FifoSource(path, "sshd")
+    assert other.restore(state) == 25
+    assert other.position(25) == state
+    other.open()
+    write(path, b"01 Accepted password")
+    assert bytes(other.read()) == b""
+    write(path, b" for bob\n2002 Conn")
+    assert bytes(other.read()) == b"2002 Conn"
+    write(path, b"ection closed\n")
+    assert bytes(other.read()) == b"ection closed\n"
+    assert other.take_gaps() == ["place_lost"]
+    assert not other.position(25)["in_line"]
+    other.close()
+
+
 def test_a_full_megabyte_in_one_read(path: Path, source: FifoSource) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     if int(Path("/proc/sys/fs/pipe-max-size").read_text()) < READ_BYTES_MAX:

@@ -361,6 +361,23 @@ def test_f21_a_vacuumed_cursor_is_a_gap_and_nothing_that_is_left_is_lost(
     third.close()
 
 
+def test_f21_what_was_read_may_be_vacuumed_up_to_the_last_entry(journal: Journal, source: JournalSource) -> None:
+    """By its time what is left would come again, where the clock was set back meanwhile."""
+    journal.append(b"1", b"2")
+    archived = journal.rotate()
+    journal.append(b"3")
+    assert messages_of(source) == [b"1", b"2", b"3"]
+    state = source.position(1 << 40)
+    source.close()
+    archived.unlink()
+    journal.append(b"4")
+    other = JournalSource(journal.directory)
+    other.restore(state)
+    assert messages_of(other) == [b"4"]
+    assert other.take_gaps() == []
+    other.close()
+
+
 def test_f21_a_cursor_in_a_rotated_file_is_found(journal: Journal, source: JournalSource) -> None:
     journal.append(b"1", b"2", b"3")
     source.open()
