@@ -45,7 +45,7 @@ cdef class ActionBuilder(Reader):
     cdef bint failed(self)
     cdef bint is_dropped(self, Session *session) except -1
     cdef Process *process(self, Event *event) except? NULL
-    cdef int write_action(self, Event *event, Session *session, Process *process) except -1
+    cdef int write_action(self, Event *event, Session *session) except -1
     cdef int write_extra(self, Event *event, Session *session, bint failed) except -1
     cdef int write_object(self, Meaning meaning) except -1
     cdef int write_args(self, bint failed) except -1

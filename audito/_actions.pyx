@@ -125,7 +125,6 @@ cdef class ActionBuilder(Reader):
     # ------------------------------------------------------------------------------ events
 
     cdef int take_event(self, Event *event, Session *session) except -1:
-        cdef Process *process
         if session.identity is NULL:
             raise RuntimeError(f"the session in slot {event.session} is bound and has no identity")
         self.danger = HARMLESS
@@ -134,16 +133,21 @@ cdef class ActionBuilder(Reader):
         self.facts.ppid = span_int(self.facts.known[F_PPID])
         if self.processes is not None:
             self.processes.prefetch(self.facts.pid)
+            self.processes.prefetch(self.facts.ppid)
         self.mean()
+        if self.processes is not None:
+            self.processes.prefetch_objects(self.facts.pid)
+            self.processes.prefetch_objects(self.facts.ppid)
         session.actions += 1
         if self.facts.has_argv:
             session.commands += 1
         if self.failed():
             session.failures += 1
         if self.want_actions:
-            process = self.process(event)   # those of dropped actions have children, too
             if self.filters is None or not self.is_dropped(session):
-                self.write_action(event, session, process)
+                self.write_action(event, session)
+            else:
+                self.process(event)         # those of dropped actions have children, too
         return 0
 
     cdef bint failed(self):
@@ -175,7 +179,7 @@ cdef class ActionBuilder(Reader):
 
     # ------------------------------------------------------------------------------ the line
 
-    cdef int write_action(self, Event *event, Session *session, Process *process) except -1:
+    cdef int write_action(self, Event *event, Session *session) except -1:
         # A UserAction's line. Most of it is constant, or was when the session got its identity, and is copied: so there
         # is no object a session, which would have to come from memory (of 100,000 sessions: 900 ns an event).
         cdef bint failed = self.failed()
@@ -184,6 +188,7 @@ cdef class ActionBuilder(Reader):
         cdef size_t constant = NUMBER_BYTES_MAX + TIME_TEXT_BYTES + sizeof("succeeded")
         cdef size_t start = self.used
         cdef size_t extra
+        cdef Process *process
         cdef uint8_t *p
         cdef int i
         if self.structs:
@@ -199,6 +204,7 @@ cdef class ActionBuilder(Reader):
             self.write_extra(event, session, failed)
             if self.danger:
                 self.hide_secrets(extra)
+            process = self.process(event)   # as late as that: its row is here by now
             if self.want_context:
                 self.write_context(process)
             p = self.line_room(constant + identity.source_len + identity.subjects_len)

@@ -162,18 +162,16 @@ cdef struct LoginRecord:            # what a LOGIN record says
 cdef void read_login(Span body, LoginRecord *login) noexcept nogil:
     # `pid=… old-auid=… auid=… old-ses=… ses=N res=1`; up to kernel 3.13 `login pid=… old ses=… new ses=N`:
     # there the key `ses` stands twice, the last one is the new session.
-    # Since 3.14 `res` stands at the end: what has none was cut, and the rest of it is of another record. Behind the
-    # group separator are auditd's words, and where it was cut there, another record's.
+    # Since 3.14 `res` stands at the end: what has none was cut, and goes on as another record, and so may auditd's own words.
     cdef const uint8_t *p = body.ptr
-    cdef const uint8_t *end = <const uint8_t *>memchr(body.ptr, 0x1D, <size_t>body.len)
+    cdef const uint8_t *own = <const uint8_t *>memchr(body.ptr, 0x1D, <size_t>body.len)
+    cdef const uint8_t *end = body.ptr + body.len if own is NULL else own
     cdef Span key
     cdef Span value
     cdef bint whole = True
     login.ses = login.old_ses = SES_UNSET
     login.pid = 0
     login.succeeded = True
-    if end is NULL:
-        end = body.ptr + body.len
     while next_field(&p, end, &key, &value):
         if span_is(key, b"ses", 3):
             login.ses = ses_value(value)

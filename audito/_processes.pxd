@@ -47,10 +47,16 @@ cdef class Processes:
     cdef object container_of        # of a recent record, (pid, its time in ms) → events.Container or None; None: not live
 
     cdef inline void prefetch(self, int64_t pid) noexcept nogil:
-        # Of the pid that meet() is asked for next: its row comes from memory, for which meet() waited 2 % of the samples.
+        # Of a pid that meet() is asked for next: with many sessions its row comes from memory, and then …
         cdef Process *process = &self.rows[<uint32_t>pid & (PROCESSES - 1)]
         __builtin_prefetch(process)
         __builtin_prefetch(<uint8_t *>(process + 1) - 1)
+
+    cdef inline void prefetch_objects(self, int64_t pid) noexcept nogil:
+        # … what it points to.
+        cdef Process *process = &self.rows[<uint32_t>pid & (PROCESSES - 1)]
+        __builtin_prefetch(process.above)
+        __builtin_prefetch(process.below)
 
     cdef Process *meet(self, int32_t slot, uint32_t generation, int32_t pid, int32_t ppid, str exe,
                        uint64_t time_ms) except NULL

@@ -147,6 +147,7 @@ cdef class Sessions:
     cdef void settle_list(self, int32_t slot) noexcept nogil
     cdef bint must_give_up(self) noexcept nogil
     cdef int grow(self) except -1
+    cdef void use_large_pages(self) noexcept nogil
     cdef void chain_insert(self, int32_t slot) noexcept nogil
     cdef void index_insert(self, int32_t slot) noexcept nogil
     cdef void index_remove(self, int32_t slot) noexcept nogil

@@ -51,7 +51,9 @@ PATIENT = ("--join-window", "200000h")
 EXIT_S = 5.0
 
 CONTAINER_HOST = workload.Settings(sessions=912, commands=50, background=3.0)
-TRACKED_ONLY = workload.Settings(sessions=1000, commands=50, background=0.0)
+TRACKED_ONLY = workload.Settings(sessions=3600, commands=50, background=0.0)
+"""As many events as the container host has, all of which are written."""
+
 SCANNED_HOST = workload.Settings(sessions=0, failures=300_000)
 
 
