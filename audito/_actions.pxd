@@ -61,7 +61,7 @@ cdef class ActionBuilder(Reader):
     cdef uint8_t *at(self, size_t offset) noexcept nogil
     cdef int grow(self, size_t more) except -1
     cdef int put_raw(self, const char *text, size_t len) except -1
-    cdef int put_span(self, Span text) except -1
+    cdef int put_part(self, Span text) except -1
     cdef int begin(self, size_t at, uint8_t bracket) except -1
     cdef int put_int(self, const char *key, size_t key_len, int64_t value) except -1
     cdef int put_text(self, const char *key, size_t key_len, str text) except -1

@@ -16,7 +16,7 @@ from audito._fields cimport (
 from audito._normalise cimport WORD_BYTES_MAX, Facts, Field, FieldNames, Meaning, Reader, Rules, field_names
 from audito._processes cimport Lineage, Process, Processes
 from audito._put cimport NUMBER_BYTES_MAX, put, put_number, put_plain, put_span
-from audito._redact cimport CONTEXT, HARMLESS, SECRET
+from audito._redact cimport CONTEXT, HARMLESS
 from audito._scan cimport Span, span_int, span_is, span_of, unquoted
 from audito._sessions cimport Event, Identity, Session, identity_source, identity_subjects
 
@@ -352,9 +352,9 @@ cdef class ActionBuilder(Reader):
         if process is not NULL:
             if process.above is not NULL:
                 if self.want_parent:
-                    self.put_span((<Lineage>process.above).parent)
+                    self.put_part((<Lineage>process.above).parent)
                 if self.want_ancestors:
-                    self.put_span((<Lineage>process.above).ancestors)
+                    self.put_part((<Lineage>process.above).ancestors)
             if process.container is not NULL and self.want_container:
                 self.put_raw(<const char *>(<bytes>process.container), <size_t>len(<bytes>process.container))
         return self.put_raw(b'}', 1)
@@ -420,7 +420,7 @@ cdef class ActionBuilder(Reader):
         self.used += len
         return 0
 
-    cdef inline int put_span(self, Span text) except -1:
+    cdef inline int put_part(self, Span text) except -1:
         return self.put_raw(<const char *>text.ptr, <size_t>text.len)
 
     cdef inline int begin(self, size_t at, uint8_t bracket) except -1:

@@ -3,12 +3,12 @@
 #
 # As there: a Span borrows, leaves are noexcept nogil.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memcmp
 
 from audito._fastparse cimport TYPE_PROCTITLE, TYPE_SYSCALL
 from audito._scan cimport (
-    Span, digits, ends_text, field_end, further, hex_digit, is_hex, is_tail_mark, load8, next_field, span_find, span_int,
+    Span, digits, ends_text, field_end, further, hex_digit, is_hex, is_tail_mark, load8, next_field, span_int,
     span_is, span_of,
 )
 from audito._sessions cimport Record, record_body

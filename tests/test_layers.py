@@ -18,6 +18,7 @@ FLOORS = (
     ("_scan",),
     ("_put",),
     ("_sessions", "_gaps", "_needles"),
+    ("_whose",),
     ("_fastparse", "_sshd", "events", "_redact"),
     ("redact",),
     ("filters",),
@@ -50,7 +51,7 @@ MEMBER_LISTS = ("__init__", "all")
 # Sources know bytes and files and never events; sinks see bytes only.
 BYTES_ONLY = ("sources", "sinks")
 EVENT_ROOMS = (
-    "events", "_sessions", "_gaps", "_fastparse", "_fields", "_processes", "_sshd", "_normalise", "_actions", "_logins",
+    "events", "_sessions", "_gaps", "_whose", "_fastparse", "_fields", "_processes", "_sshd", "_normalise", "_actions", "_logins",
     "normalise", "logins", "ends", "gaps", "vendor", "core",
 )  # fmt: skip
 
