@@ -7,6 +7,7 @@ from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from audito._normalise cimport FieldNames, Meaning, Reader
+from audito._put cimport Key
 from audito._processes cimport Process, Processes
 from audito._scan cimport Span
 from audito._sessions cimport Event, Session
@@ -16,6 +17,7 @@ cdef enum:
     LINES_BYTES_MIN = 4096
     LINES_BYTES_KEPT = 4 << 20      # no more is made at once because the last lines (a huge argv) took it
     TIME_TEXT_BYTES = 24            # 2026-11-23T07:00:00.000Z
+    CORRELATIONS = 4                # events.CORRELATIONS, by session.correlation
     FILTER_FIELDS = 4               # exe, key, uid, subjects: what costs something to find out
     PRIVILEGE_NAME_MAX = 8          # bytes of a name in PRIVILEGE_PROGRAMS
 
@@ -31,6 +33,7 @@ cdef class ActionBuilder(Reader):
     cdef list frame                 # owns the bytes that frame_parts and privileged point into
     cdef FieldNames privileged      # tables.programs.PRIVILEGE_PROGRAMS
     cdef Span frame_parts[FRAME_PARTS]  # events.action_frame(): what stands between a line's variable parts
+    cdef Key correlations[CORRELATIONS]
     cdef object encode_into         # of msgspec's encoder
     cdef bint want_actions, want_context, want_parent, want_ancestors, want_container
     cdef Processes processes        # None: nothing of them is wanted
@@ -61,12 +64,14 @@ cdef class ActionBuilder(Reader):
     cdef uint8_t *at(self, size_t offset) noexcept nogil
     cdef int grow(self, size_t more) except -1
     cdef int put_raw(self, const char *text, size_t len) except -1
+    cdef int put_key(self, const Key *key) except -1
+    cdef int put_byte(self, uint8_t byte) except -1
     cdef int put_part(self, Span text) except -1
     cdef int begin(self, size_t at, uint8_t bracket) except -1
-    cdef int put_int(self, const char *key, size_t key_len, int64_t value) except -1
-    cdef int put_text(self, const char *key, size_t key_len, str text) except -1
-    cdef int put_value(self, const char *key, size_t key_len, const uint8_t *p, Py_ssize_t len) except -1
-    cdef int put_known(self, const char *key, size_t key_len, int field) except -1
-    cdef int put_field(self, const char *key, size_t key_len, const char *name, Py_ssize_t len) except -1
+    cdef int put_int(self, const Key *key, int64_t value) except -1
+    cdef int put_text(self, const Key *key, str text) except -1
+    cdef int put_value(self, const Key *key, const uint8_t *p, Py_ssize_t len) except -1
+    cdef int put_known(self, const Key *key, int field) except -1
+    cdef int put_field(self, const Key *key, const char *name, Py_ssize_t len) except -1
     cdef int encode(self, object value) except -1
     cdef const char *time_text(self, uint64_t ts_ms) noexcept nogil

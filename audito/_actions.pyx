@@ -15,7 +15,7 @@ from audito._fields cimport (
 )
 from audito._normalise cimport WORD_BYTES_MAX, Facts, Field, FieldNames, Meaning, Reader, Rules, field_names
 from audito._processes cimport Lineage, Process, Processes
-from audito._put cimport NUMBER_BYTES_MAX, put, put_number, put_plain, put_span
+from audito._put cimport KEY_BYTES_MAX, NUMBER_BYTES_MAX, Key, key_of, put, put_key, put_number, put_plain, put_span
 from audito._redact cimport CONTEXT, HARMLESS
 from audito._scan cimport Span, span_int, span_is, span_of, unquoted
 from audito._sessions cimport Event, Identity, Session, identity_source, identity_subjects
@@ -25,7 +25,31 @@ from msgspec import json
 from audito import events
 from audito.tables.programs import PRIVILEGE_PROGRAMS
 
-cdef tuple CORRELATIONS = events.CORRELATIONS
+# What stands before a value in an events.ActionExtra, in its order, and in an events.Context.
+cdef Key KEY_ACTION = key_of(b'{"action":')
+cdef Key KEY_HOW = key_of(b',"how":')
+cdef Key KEY_OBJECT = key_of(b',"object":')
+cdef Key KEY_TYPE = key_of(b',"type":')
+cdef Key KEY_PRIMARY = key_of(b',"primary":')
+cdef Key KEY_SECONDARY = key_of(b',"secondary":')
+cdef Key KEY_PROCESS_ARGS = key_of(b',"process_args":')
+cdef Key KEY_ARGS_INCOMPLETE = key_of(b',"args_incomplete":')
+cdef Key KEY_SEQUENCE = key_of(b',"sequence":')
+cdef Key KEY_PID = key_of(b',"pid":')
+cdef Key KEY_PPID = key_of(b',"ppid":')
+cdef Key KEY_CWD = key_of(b',"cwd":')
+cdef Key KEY_EXE = key_of(b',"exe":')
+cdef Key KEY_KEY = key_of(b',"key":')
+cdef Key KEY_EXIT = key_of(b',"exit":')
+cdef Key KEY_USER = key_of(b',"user":')
+cdef Key KEY_UID = key_of(b',"uid":')
+cdef Key KEY_EUID = key_of(b',"euid":')
+cdef Key KEY_BY = key_of(b',"privilege":{"by":')
+cdef Key KEY_COMMAND = key_of(b',"command":')
+cdef Key KEY_TTY = key_of(b',"tty":')
+cdef Key KEY_ARG = key_of(b',')
+cdef Key AFTER_LOGOUT = key_of(b',"afterLogout":true')
+
 cdef object encoder = json.Encoder()
 cdef object encode_lines = encoder.encode_lines
 cdef object read_extra = json.Decoder(events.ActionExtra).decode
@@ -36,6 +60,7 @@ cdef extern from "Python.h":
     unsigned int PyUnicode_IS_ASCII(object text)
     char *PyBytes_AS_STRING(PyObject *bytes) nogil
     int _PyBytes_Resize(PyObject **bytes, Py_ssize_t size) except -1
+    void Py_SET_SIZE(object bytes, Py_ssize_t size)
 
 
 cdef inline bint is_one_of(Span text, FieldNames *names) noexcept nogil:
@@ -63,6 +88,8 @@ cdef class ActionBuilder(Reader):
             raise ValueError(f"a UserAction's frame of {len(self.frame)} parts")
         for i in range(FRAME_PARTS):
             self.frame_parts[i] = span_of(<const uint8_t *><const char *>(<bytes>self.frame[i]), len(self.frame[i]))
+        for i in range(CORRELATIONS):
+            self.correlations[i] = key_of(f',"correlation":"{events.CORRELATIONS[i]}"'.encode())
         self.privileged = field_names(PRIVILEGE_PROGRAMS, self.frame)
         self.second = <uint64_t>-1
 
@@ -103,6 +130,7 @@ cdef class ActionBuilder(Reader):
     def take(self):
         cdef PyObject *lines
         cdef size_t used
+        cdef size_t room
         cdef bytes taken
         if self.structs:
             if self.used == 0:              # nothing to stand behind: no copy
@@ -113,11 +141,18 @@ cdef class ActionBuilder(Reader):
         if self.used == 0:
             return b""
         used = self.used
+        room = self.room
         lines = self.lines
         self.lines = NULL
         self.used = self.room = 0
         self.room_next = min(max(used + used // 4, <size_t>LINES_BYTES_MIN), <size_t>LINES_BYTES_KEPT)
-        _PyBytes_Resize(&lines, <Py_ssize_t>used)
+        if used < room // 2:
+            _PyBytes_Resize(&lines, <Py_ssize_t>used)
+        else:
+            # Cut short where it is: given back as large as it was taken, memory of the next size is malloc's to keep.
+            # Resized it was mapped and unmapped each time, which was 3 % of the daemon's CPU time in page faults.
+            Py_SET_SIZE(<object>lines, <Py_ssize_t>used)
+            PyBytes_AS_STRING(lines)[used] = 0
         taken = <bytes>lines
         Py_DECREF(taken)
         return taken
@@ -228,62 +263,62 @@ cdef class ActionBuilder(Reader):
         cdef Meaning m = self.meaning
         cdef Facts *f = &self.facts
         cdef int64_t exit_code = signed_int(f.known[F_EXIT])
-        self.put_text(b'{"action":', 10, m.action)
-        self.put_text(b',"how":', 7, m.how)
+        self.put_text(&KEY_ACTION, m.action)
+        self.put_text(&KEY_HOW, m.how)
         self.write_object(m)
         self.write_args(failed)
-        self.put_int(b',"sequence":', 12, event.seq)
+        self.put_int(&KEY_SEQUENCE, event.seq)
         if f.pid >= 0:
-            self.put_int(b',"pid":', 7, f.pid)
+            self.put_int(&KEY_PID, f.pid)
         if f.ppid >= 0:
-            self.put_int(b',"ppid":', 8, f.ppid)
+            self.put_int(&KEY_PPID, f.ppid)
         if f.known[F_CWD].ptr is not NULL:
-            self.put_known(b',"cwd":', 7, F_CWD)
+            self.put_known(&KEY_CWD, F_CWD)
         if self.exe_text() is not None:
-            self.put_text(b',"exe":', 7, self.exe)
+            self.put_text(&KEY_EXE, self.exe)
         self.write_rule_key()
         if exit_code != NO_INT:
-            self.put_int(b',"exit":', 8, exit_code)
+            self.put_int(&KEY_EXIT, exit_code)
         self.write_user()
         self.write_privilege()
-        self.put_text(b',"correlation":', 15, <str>CORRELATIONS[session.correlation])
+        self.put_key(&self.correlations[session.correlation])
         if self.is_after_logout(event, session):
-            self.put_raw(b',"afterLogout":true', 19)
-        self.put_raw(b'}', 1)
+            self.put_key(&AFTER_LOGOUT)
+        self.put_byte(c'}')
         return 0
 
     cdef int write_object(self, Meaning meaning) except -1:
         cdef size_t at
-        self.put_raw(b',"object":', 10)
+        self.put_key(&KEY_OBJECT)
         at = self.used
         if meaning.object_type is not None:
-            self.put_text(b',"type":', 8, meaning.object_type)
+            self.put_text(&KEY_TYPE, meaning.object_type)
         if meaning.primary is not None:
-            self.put_text(b',"primary":', 11, meaning.primary)
+            self.put_text(&KEY_PRIMARY, meaning.primary)
         if meaning.secondary is not None:
-            self.put_text(b',"secondary":', 13, meaning.secondary)
+            self.put_text(&KEY_SECONDARY, meaning.secondary)
         self.begin(at, c'{')
-        return self.put_raw(b'}', 1)
+        return self.put_byte(c'}')
 
     cdef int write_args(self, bint failed) except -1:
         cdef int64_t argc = -1              # a program was executed and its EXECVE record did not come
         cdef bint whole = False
         cdef size_t at
         if self.facts.has_argv:
-            self.put_raw(b',"process_args":', 16)
+            self.put_key(&KEY_PROCESS_ARGS)
             at = self.used
             self.read_argv(&argc, &whole)
             self.begin(at, c'[')
-            self.put_raw(b']', 1)
+            self.put_byte(c']')
         elif failed or self.meaning.action != "executed":
             return 0
         if not whole:
-            self.put_int(b',"args_incomplete":', 19, argc)
+            self.put_int(&KEY_ARGS_INCOMPLETE, argc)
             self.args_incomplete += 1
         return 0
 
     cdef int take_arg(self, const uint8_t *p, Py_ssize_t len) except -1:
-        return self.put_value(b',', 1, p, len)
+        return self.put_value(&KEY_ARG, p, len)
 
     cdef int write_rule_key(self) except -1:
         # The audit rule's key; several of one event are parted by 0x01, which makes the kernel write hex.
@@ -291,8 +326,8 @@ cdef class ActionBuilder(Reader):
         if raw.ptr is NULL:
             return 0
         if memchr(raw.ptr, 1, <size_t>raw.len) is NULL and not is_upper_hex(raw):
-            return self.put_known(b',"key":', 7, F_KEY)
-        return self.put_text(b',"key":', 7, self.known_text(F_KEY).replace("\x01", ","))
+            return self.put_known(&KEY_KEY, F_KEY)
+        return self.put_text(&KEY_KEY, self.known_text(F_KEY).replace("\x01", ","))
 
     cdef int write_user(self) except -1:
         # Who acted, where it is not the login's own user: names where auditd added them, else numbers.
@@ -302,17 +337,17 @@ cdef class ActionBuilder(Reader):
         cdef size_t at
         if auid.ptr is NULL:
             return 0
-        self.put_raw(b',"user":', 8)
+        self.put_key(&KEY_USER)
         at = self.used
         if f.known[F_UID].ptr is not NULL and not same_text(f.known[F_UID], auid):
-            self.put_text(b',"uid":', 7, self.known_text(F_ADDED_UID) or self.known_text(F_UID))
+            self.put_text(&KEY_UID, self.known_text(F_ADDED_UID) or self.known_text(F_UID))
         if f.known[F_EUID].ptr is not NULL and not same_text(f.known[F_EUID], auid):
-            self.put_text(b',"euid":', 8, self.known_text(F_ADDED_EUID) or self.known_text(F_EUID))
+            self.put_text(&KEY_EUID, self.known_text(F_ADDED_EUID) or self.known_text(F_EUID))
         if self.used == at:
             self.used = start
             return 0
         self.begin(at, c'{')
-        return self.put_raw(b'}', 1)
+        return self.put_byte(c'}')
 
     cdef int write_privilege(self) except -1:
         # Who becomes somebody else: by a program that does that, or its message. Of an execve process_args says more.
@@ -326,12 +361,12 @@ cdef class ActionBuilder(Reader):
         exe = span_of(exe.ptr + i, exe.len - i)
         if not is_one_of(exe, &self.privileged):
             return 0
-        self.put_value(b',"privilege":{"by":', 19, exe.ptr, exe.len)
+        self.put_value(&KEY_BY, exe.ptr, exe.len)
         if f.type == TYPE_USER_CMD:
-            self.put_field(b',"command":', 11, b"cmd", 3)
+            self.put_field(&KEY_COMMAND, b"cmd", 3)
         elif f.type == TYPE_USER_START:
-            self.put_field(b',"user":', 8, b"acct", 4)
-        return self.put_raw(b'}', 1)
+            self.put_field(&KEY_USER, b"acct", 4)
+        return self.put_byte(c'}')
 
     cdef bint is_after_logout(self, Event *event, Session *session) noexcept:
         # What was left running when sshd ended the session. sshd's own last messages are none of it.
@@ -348,7 +383,7 @@ cdef class ActionBuilder(Reader):
         cdef Span tty = self.tty() if self.want_tty else span_of(NULL, 0)
         self.used -= 1                      # the extra's closing brace
         if tty.len:
-            self.put_value(b',"tty":', 7, tty.ptr, tty.len)
+            self.put_value(&KEY_TTY, tty.ptr, tty.len)
         if process is not NULL:
             if process.above is not NULL:
                 if self.want_parent:
@@ -357,7 +392,7 @@ cdef class ActionBuilder(Reader):
                     self.put_part((<Lineage>process.above).ancestors)
             if process.container is not NULL and self.want_container:
                 self.put_raw(<const char *>(<bytes>process.container), <size_t>len(<bytes>process.container))
-        return self.put_raw(b'}', 1)
+        return self.put_byte(c'}')
 
     cdef Span tty(self) noexcept:
         # The terminal as the kernel names it (pts0), or as a program does in its message (pts/0, ssh); len 0: none.
@@ -420,6 +455,15 @@ cdef class ActionBuilder(Reader):
         self.used += len
         return 0
 
+    cdef inline int put_key(self, const Key *key) except -1:
+        self.used = <size_t>(put_key(self.line_room(KEY_BYTES_MAX), key) - self.at(0))
+        return 0
+
+    cdef inline int put_byte(self, uint8_t byte) except -1:
+        self.line_room(1)[0] = byte
+        self.used += 1
+        return 0
+
     cdef inline int put_part(self, Span text) except -1:
         return self.put_raw(<const char *>text.ptr, <size_t>text.len)
 
@@ -431,8 +475,8 @@ cdef class ActionBuilder(Reader):
         self.at(at)[0] = bracket
         return 0
 
-    cdef inline int put_int(self, const char *key, size_t key_len, int64_t value) except -1:
-        cdef uint8_t *p = put(self.line_room(key_len + 1 + NUMBER_BYTES_MAX), key, key_len)
+    cdef inline int put_int(self, const Key *key, int64_t value) except -1:
+        cdef uint8_t *p = put_key(self.line_room(KEY_BYTES_MAX + 1 + NUMBER_BYTES_MAX), key)
         if value < 0:
             p = put_number(put(p, b"-", 1), <uint64_t>-value)
         else:
@@ -440,41 +484,41 @@ cdef class ActionBuilder(Reader):
         self.used = <size_t>(p - self.at(0))
         return 0
 
-    cdef int put_text(self, const char *key, size_t key_len, str text) except -1:
+    cdef int put_text(self, const Key *key, str text) except -1:
         # A key and a text. What is not plain msgspec writes.
         cdef Py_ssize_t len = PyUnicode_GET_LENGTH(text)
-        cdef uint8_t *p = put(self.line_room(key_len + <size_t>len + 2), key, key_len)
+        cdef uint8_t *p = put_key(self.line_room(KEY_BYTES_MAX + <size_t>len + 2), key)
         if PyUnicode_IS_ASCII(text) and put_plain(p, <const uint8_t *>PyUnicode_DATA(text), len):
-            self.used += key_len + <size_t>len + 2
+            self.used += key.len + <size_t>len + 2
             return 0
-        self.used += key_len
+        self.used += key.len
         return self.encode(text)
 
-    cdef int put_value(self, const char *key, size_t key_len, const uint8_t *p, Py_ssize_t len) except -1:
+    cdef int put_value(self, const Key *key, const uint8_t *p, Py_ssize_t len) except -1:
         # A key and the text of these bytes, as plain() makes it. One that is plain, and a word or too long for one, needs
         # no object.
         if self.word(p, len) is NULL:
             if len <= WORD_BYTES_MAX:
-                return self.put_text(key, key_len, self.plain(p, len))
+                return self.put_text(key, self.plain(p, len))
             if self.finder is not None:
                 self.danger |= self.danger_of(p, len)
-        if not put_plain(put(self.line_room(key_len + <size_t>len + 2), key, key_len), p, len):
-            return self.put_text(key, key_len, self.plain(p, len))
-        self.used += key_len + <size_t>len + 2
+        if not put_plain(put_key(self.line_room(KEY_BYTES_MAX + <size_t>len + 2), key), p, len):
+            return self.put_text(key, self.plain(p, len))
+        self.used += key.len + <size_t>len + 2
         return 0
 
-    cdef int put_known(self, const char *key, size_t key_len, int field) except -1:
+    cdef int put_known(self, const Key *key, int field) except -1:
         # A key and the text of a known field, which is there.
         cdef Span raw = self.facts.known[field]
         cdef Span text = unquoted(raw)
         if text.len != raw.len:
-            return self.put_value(key, key_len, text.ptr, text.len)
-        return self.put_text(key, key_len, self.known_text(field))
+            return self.put_value(key, text.ptr, text.len)
+        return self.put_text(key, self.known_text(field))
 
-    cdef int put_field(self, const char *key, size_t key_len, const char *name, Py_ssize_t len) except -1:
+    cdef int put_field(self, const Key *key, const char *name, Py_ssize_t len) except -1:
         # A key and the text of the event's field of this name, where it has one.
         cdef Field *field = self.find(span_of(<const uint8_t *>name, len))
-        return 0 if field is NULL else self.put_text(key, key_len, self.field_text(field))
+        return 0 if field is NULL else self.put_text(key, self.field_text(field))
 
     cdef int encode(self, object value) except -1:
         # Write what msgspec makes of a value behind what there is. Not by msgspec at an offset: it ends its bytearray

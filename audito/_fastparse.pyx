@@ -7,8 +7,8 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from audito._gaps cimport Serials
 from audito._scan cimport (
-    SCAN_BAD_STAMP, SCAN_NOT_A_RECORD, SES_UNSET, Header, Span, digits, ends_hash, is_type_name, load8, read_header, span_of,
-    span_starts,
+    SCAN_BAD_STAMP, SCAN_NOT_A_RECORD, SES_UNSET, Header, Span, byte_at, digits, ends_hash, is_type_name, read_header,
+    same_bytes, span_of, span_starts,
 )
 from audito._sessions cimport (
     CACHE_LINE, EVENT_ENDS_SESSION, EVENT_LOGIN, EVENT_TRUNCATED, JOINED_BY_KERNEL, JOINED_BY_PID, JOINED_BY_VENDOR,
@@ -41,17 +41,6 @@ FLAG_ENDS = TYPE_ENDS
 FLAG_STATE = TYPE_STATE
 
 # ---------------------------------------------------------------------------------------------- leaves
-
-
-cdef inline bint same_bytes(const uint8_t *p, const uint8_t *q, size_t len) noexcept nogil:
-    # Whether so many bytes, eight or more, are the same; the last ones first: there two stamps differ.
-    cdef size_t i
-    if load8(p + len - 8) != load8(q + len - 8):
-        return False
-    for i in range(0, len - 8, 8):
-        if load8(p + i) != load8(q + i):
-            return False
-    return True
 
 
 cdef inline Py_ssize_t trimmed(const uint8_t *line, Py_ssize_t length) noexcept nogil:
@@ -144,7 +133,7 @@ cdef class AuditStream:
         cdef const uint8_t *p
         cdef int64_t number
         while rows[i].len:
-            if rows[i].len == name.len and memcmp(rows[i].name, name.ptr, <size_t>name.len) == 0:
+            if rows[i].len == name.len and same_bytes(rows[i].name, name.ptr, name.len):
                 return rows[i].number
             i = (i + 1) & (TYPE_INDEX - 1)
         if not is_type_name(name):
@@ -228,16 +217,13 @@ cdef class AuditStream:
         cdef Header header
         cdef int code
         cdef const uint8_t *blank
-        cdef const uint8_t *end
         self.lines += 1
         if self.stamp_len and length > 12 + self.stamp_len and (line[6] != c'O' or line[5] == c'S'):
             # Most lines carry the stamp of the line before: the next record of an event that is ignored, or kept.
             # Not so LOGIN and CONFIG_CHANGE, which are looked at wherever they stand.
-            blank = line + 8                    # no type's name is shorter than three letters
-            end = line + min(length, TYPE_NAME_END)
-            while blank < end and blank[0] != c' ':
-                blank += 1
-            if line + length > blank + self.stamp_len and same_bytes(
+            # No type's name is shorter than three letters.
+            blank = byte_at(line + 8, line + min(length, TYPE_NAME_END), c' ')
+            if blank is not NULL and line + length > blank + self.stamp_len and same_bytes(
                     blank + 1, self.stamp, self.stamp_len) and memcmp(line, b"type=", 5) == 0:
                 if self.stamp_flight < 0:
                     self.skipped += 1

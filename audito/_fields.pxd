@@ -8,7 +8,7 @@ from libc.string cimport memcmp
 
 from audito._fastparse cimport TYPE_PROCTITLE, TYPE_SYSCALL
 from audito._scan cimport (
-    Span, digits, ends_text, field_end, further, hex_digit, is_hex, is_tail_mark, load8, next_field, span_int,
+    Span, digits, ends_text, field_end, further, hex_digit, is_hex, is_tail_mark, load8, next_field, same_bytes, span_int,
     span_is, span_of,
 )
 from audito._sessions cimport Record, record_body
@@ -149,7 +149,7 @@ cdef inline bint same_key(Span key, Span name) noexcept nogil:
 
 
 cdef inline bint same_text(Span a, Span b) noexcept nogil:
-    return a.len == b.len and memcmp(a.ptr, b.ptr, <size_t>a.len) == 0
+    return a.len == b.len and same_bytes(a.ptr, b.ptr, a.len)
 
 
 cdef inline bint is_upper_hex(Span s) noexcept nogil:

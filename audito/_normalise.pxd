@@ -20,7 +20,7 @@ cdef enum:
     ARGV_BYTES_MAX = 1 << 20        # bytes of argv that are listed, decoded
     SYSCALLS_KEPT = 1024            # syscalls whose name and row are at hand; a power of two
     WORDS = 1024                    # short texts kept for reuse; a power of two
-    WORD_BYTES_MAX = 48
+    WORD_BYTES_MAX = 54             # with which a Word is a cache line
     NESTING_MAX = 4                 # msg='… msg=…'
 
 cdef enum:                          # Directory: that which no argument names
@@ -123,6 +123,15 @@ cdef class Rules:
     cdef tuple meant_by(self, tuple syscall, Facts *facts)
 
 
+# A short text with its object, which is not looked at to find it: an event asks for eight of them, and each stood in four
+# lines of memory.
+cdef struct Word:
+    PyObject *text                  # owned; NULL: there is none
+    uint8_t danger
+    uint8_t len
+    uint8_t bytes[WORD_BYTES_MAX]
+
+
 cdef class Reader(EventSink):
     # Reads an event into Facts and Meaning; its subclasses make something of them.
     cdef Rules rules
@@ -133,8 +142,7 @@ cdef class Reader(EventSink):
     cdef bint exact                 # text as go-libaudit prints it, for comparison: see text_of
     cdef uint8_t *scratch           # for decoded text
     cdef size_t scratch_size
-    cdef PyObject *words[WORDS]     # short texts that were made last, direct mapped; owned
-    cdef uint8_t word_dangers[WORDS]    # of each of them
+    cdef Word *words                # WORDS short texts that were made last, direct mapped
     cdef Finder finder              # of secrets; None: nothing is redacted
     cdef int danger                 # the greatest Danger of this event's texts
 
@@ -158,6 +166,7 @@ cdef class Reader(EventSink):
     cdef str decoded(self, Span hex)
     cdef int danger_of(self, const uint8_t *p, Py_ssize_t len) except -1
     cdef PyObject *word(self, const uint8_t *p, Py_ssize_t len) noexcept
+    cdef void keep_word(self, text, const uint8_t *p, Py_ssize_t len, int danger) noexcept
     cdef str plain(self, const uint8_t *p, Py_ssize_t len)
     cdef void forget_words(self) noexcept
     cdef uint8_t *room(self, size_t size) except NULL

@@ -17,8 +17,8 @@ from audito._fields cimport (
 )
 from audito._redact cimport HARMLESS
 from audito._scan cimport (
-    Span, digits, ends_hash, ends_text, field_end, further, is_hex, is_tail_mark, load8, next_field, span_find, span_int, span_is,
-    span_of, span_starts, unhex, unquoted, without_tail,
+    Span, digits, ends_hash, ends_text, field_end, further, is_hex, is_tail_mark, load8, next_field, same_bytes, span_find,
+    span_int, span_is, span_of, span_starts, unhex, unquoted, without_tail,
 )
 from audito._sessions cimport (
     EVENT_TRUNCATED, Event, Session, first_record, next_record, record_before_end, record_body, record_line,
@@ -35,7 +35,9 @@ cdef object peer = _peer
 
 cdef extern from "Python.h":
     void *PyUnicode_DATA(object text)
-    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+
+cdef extern from "stdlib.h":
+    void *aligned_alloc(size_t alignment, size_t size) nogil
 
 cdef enum:
     AF_UNIX = 1
@@ -74,10 +76,6 @@ cdef inline bint may_read_escaped(const uint8_t *p, Py_ssize_t len) noexcept nog
         p += 1
         if p < end and (p[0] == c'\\' or p[0] == c'x'):
             return True
-
-
-cdef inline bint word_is(object word, const uint8_t *p, Py_ssize_t len) noexcept:
-    return PyUnicode_GET_LENGTH(word) == len and memcmp(PyUnicode_DATA(word), p, <size_t>len) == 0
 
 
 # ----------------------------------------------------------------------------------------------- rules
@@ -223,17 +221,23 @@ cdef class Reader(EventSink):
     def __cinit__(self, Rules rules, *args, **kwargs):
         self.rules = rules
         self.meaning = Meaning()
+        self.words = <Word *>aligned_alloc(sizeof(Word), WORDS * sizeof(Word))
+        if self.words is NULL:
+            raise MemoryError()
+        memset(self.words, 0, WORDS * sizeof(Word))
 
     def __dealloc__(self):
-        self.forget_words()
+        if self.words is not NULL:
+            self.forget_words()
+            free(self.words)
         free(self.scratch)
 
     cdef void forget_words(self) noexcept:
         # Each is kept with what this finder said of it.
         cdef int i
         for i in range(WORDS):
-            Py_XDECREF(self.words[i])
-            self.words[i] = NULL
+            Py_XDECREF(self.words[i].text)
+            self.words[i].text = NULL
 
     cdef uint8_t *room(self, size_t size) except NULL:
         # Scratch memory for decoded text, owned by the reader, valid until the next call. Never NULL, also for none.
@@ -565,7 +569,6 @@ cdef class Reader(EventSink):
         # none: the same names come again and again.
         cdef object text
         cdef PyObject *word = self.word(p, len)
-        cdef uint32_t i
         cdef int danger = HARMLESS
         if word is not NULL:
             return <str>word
@@ -576,11 +579,7 @@ cdef class Reader(EventSink):
             text = PyUnicode_New(len, 127)
             memcpy(PyUnicode_DATA(text), p, <size_t>len)
             if 0 < len <= WORD_BYTES_MAX:
-                i = word_place(p, len)
-                self.word_dangers[i] = <uint8_t>danger
-                Py_XDECREF(self.words[i])
-                Py_INCREF(text)
-                self.words[i] = <PyObject *>text
+                self.keep_word(text, p, len, danger)
             return <str>text
         if not may_read_escaped(p, len):
             try:
@@ -592,14 +591,24 @@ cdef class Reader(EventSink):
     cdef PyObject *word(self, const uint8_t *p, Py_ssize_t len) noexcept:
         # The text of these bytes where they are one of the words, which are plain but for quotes and control bytes; NULL:
         # they are not. Its danger is noted.
-        cdef uint32_t i
+        cdef Word *word
         if not 0 < len <= WORD_BYTES_MAX:
             return NULL
-        i = word_place(p, len)
-        if self.words[i] is NULL or not word_is(<object>self.words[i], p, len):
+        word = &self.words[word_place(p, len)]
+        if word.len != len or word.text is NULL or not same_bytes(word.bytes, p, len):
             return NULL
-        self.danger |= self.word_dangers[i]
-        return self.words[i]
+        self.danger |= word.danger
+        return word.text
+
+    cdef void keep_word(self, text, const uint8_t *p, Py_ssize_t len, int danger) noexcept:
+        # Put a text in the place of the one that has it.
+        cdef Word *word = &self.words[word_place(p, len)]
+        Py_XDECREF(word.text)
+        Py_INCREF(text)
+        word.text = <PyObject *>text
+        word.danger = <uint8_t>danger
+        word.len = <uint8_t>len
+        memcpy(word.bytes, p, <size_t>len)
 
     cdef int danger_of(self, const uint8_t *p, Py_ssize_t len) except -1:
         # One pass, and no more for nearly all texts.

@@ -1,13 +1,35 @@
 # Leaves that write text: header-only, as those that read it in _scan.pxd. Each writes at p, where the caller has made room,
 # and returns what is behind.
 
-from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
 from audito._scan cimport Span, load8
 
 cdef enum:
     NUMBER_BYTES_MAX = 20           # of 2**64 - 1
+    KEY_BYTES_MAX = 32
+
+
+cdef struct Key:                    # what stands in a line before a field's value: `,"pid":`
+    uint8_t text[KEY_BYTES_MAX]
+    size_t len
+
+
+cdef inline Key key_of(bytes text) except *:
+    cdef Key key
+    if len(text) > KEY_BYTES_MAX:
+        raise ValueError(f"a key of more than {KEY_BYTES_MAX} bytes: {text!r}")
+    memset(key.text, 0, KEY_BYTES_MAX)
+    memcpy(key.text, <const char *>text, <size_t>len(text))
+    key.len = <size_t>len(text)
+    return key
+
+
+cdef inline uint8_t *put_key(uint8_t *p, const Key *key) noexcept nogil:
+    # Needs room for KEY_BYTES_MAX: a copy of as many bytes each time is two stores, and no call.
+    memcpy(p, key.text, KEY_BYTES_MAX)
+    return p + key.len
 
 
 cdef inline uint8_t *put(uint8_t *p, const void *text, size_t len) noexcept nogil:
@@ -21,14 +43,21 @@ cdef inline uint8_t *put_span(uint8_t *p, Span text) noexcept nogil:
 
 
 cdef inline uint8_t *put_number(uint8_t *p, uint64_t number) noexcept nogil:
-    cdef uint8_t digits[NUMBER_BYTES_MAX]
+    # Needs room for NUMBER_BYTES_MAX: as many are copied, whatever is behind the digits.
+    cdef uint8_t digits[2 * NUMBER_BYTES_MAX]
     cdef int i = NUMBER_BYTES_MAX
-    while True:
+    cdef uint32_t pair
+    while number >= 10:                     # two a step: a step waits for the one before
+        pair = <uint32_t>(number % 100)
+        number //= 100
+        i -= 2
+        digits[i] = <uint8_t>(c'0' + pair // 10)
+        digits[i + 1] = <uint8_t>(c'0' + pair % 10)
+    if number or i == NUMBER_BYTES_MAX:
         i -= 1
-        digits[i] = <uint8_t>(c'0' + number % 10)
-        number //= 10
-        if number == 0:
-            return put(p, &digits[i], <size_t>(NUMBER_BYTES_MAX - i))
+        digits[i] = <uint8_t>(c'0' + number)
+    memcpy(p, &digits[i], NUMBER_BYTES_MAX)
+    return p + NUMBER_BYTES_MAX - i
 
 
 cdef inline uint64_t unplain(uint64_t word) noexcept nogil:
@@ -43,6 +72,8 @@ cdef inline uint64_t unplain(uint64_t word) noexcept nogil:
 cdef inline bint put_plain(uint8_t *p, const uint8_t *text, Py_ssize_t len) noexcept nogil:
     # Put a text in JSON's quotes; false: it is no such text, since JSON writes a part of it otherwise or it is not ASCII.
     cdef uint64_t bad = 0
+    cdef uint32_t first
+    cdef uint32_t last
     cdef Py_ssize_t i = 0
     p[0] = c'"'
     p += 1
@@ -53,10 +84,16 @@ cdef inline bint put_plain(uint8_t *p, const uint8_t *text, Py_ssize_t len) noex
             i += 8
         bad |= unplain(load8(text + len - 8))
         memcpy(p + len - 8, text + len - 8, 8)
+    elif len >= 4:
+        memcpy(&first, text, 4)
+        memcpy(&last, text + len - 4, 4)
+        memcpy(p, &first, 4)
+        memcpy(p + len - 4, &last, 4)
+        bad = unplain(first | <uint64_t>last << 32)
     else:
         while i < len:
             p[i] = text[i]
-            bad |= <uint64_t>(text[i] < c' ' or text[i] >= 0x80 or text[i] == c'"' or text[i] == c'\\')
+            bad |= unplain(<uint64_t>text[i] | 0x2020202020202000ULL)
             i += 1
     p[len] = c'"'
     return bad == 0

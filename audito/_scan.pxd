@@ -82,18 +82,123 @@ cdef inline Py_ssize_t span_find(Span s, uint8_t c, Py_ssize_t start) noexcept n
     return -1 if p is NULL else p - s.ptr
 
 
+cdef inline uint64_t load8(const uint8_t *p) noexcept nogil:
+    # Eight bytes from anywhere; one instruction.
+    cdef uint64_t value
+    memcpy(&value, p, 8)
+    return value
+
+
+cdef inline uint64_t load_short(const uint8_t *p, Py_ssize_t len) noexcept nogil:
+    # Up to eight bytes as a number that no other ones of that length have. From two loads that overlap: after a memcpy of
+    # so many bytes the load of all eight waits for its store (three of five samples of AuditStream.type_number()).
+    cdef uint32_t first = 0
+    cdef uint32_t last = 0
+    if len >= 4:
+        memcpy(&first, p, 4)
+        memcpy(&last, p + len - 4, 4)
+    elif len >= 2:
+        memcpy(&first, p, 2)
+        memcpy(&last, p + len - 2, 2)
+    elif len == 1:
+        first = p[0]
+    return first | <uint64_t>last << 32
+
+
+cdef inline bint same_bytes(const uint8_t *p, const uint8_t *q, Py_ssize_t len) noexcept nogil:
+    # memcmp() == 0 for texts that are short as a rule, without a call. Of eight bytes or more the last ones come first:
+    # there two stamps differ.
+    cdef Py_ssize_t i
+    if len < 8:
+        return load_short(p, len) == load_short(q, len)
+    if load8(p + len - 8) != load8(q + len - 8):
+        return False
+    for i in range(0, len - 8, 8):
+        if load8(p + i) != load8(q + i):
+            return False
+    return True
+
+
+# Which of eight bytes are below a limit of at most 0x80, or are one byte: the high bit of each of these is set, and perhaps
+# of some behind the first one, which the subtraction borrowed from. Of two such results joined the first one is right, too.
+
+
+cdef inline uint64_t below(uint64_t word, uint8_t limit) noexcept nogil:
+    return (word - limit * 0x0101010101010101ULL) & ~word & 0x8080808080808080ULL
+
+
+cdef inline uint64_t equal(uint64_t word, uint8_t c) noexcept nogil:
+    return below(word ^ c * 0x0101010101010101ULL, 1)
+
+
+cdef inline const uint8_t *byte_at(const uint8_t *p, const uint8_t *end, uint8_t c) noexcept nogil:
+    # memchr() for what is near as a rule, without a call; NULL: it is not there.
+    cdef uint64_t found
+    if LITTLE_ENDIAN_HOST:
+        while end - p >= 8:
+            found = equal(load8(p), c)
+            if found:
+                return p + (trailing_zeros(found) >> 3)
+            p += 8
+    while p < end:
+        if p[0] == c:
+            return p
+        p += 1
+    return NULL
+
+
+cdef inline int64_t eight_digits(uint64_t word) noexcept nogil:
+    # The number of eight digits, each of them a byte of its value, the first one the lowest.
+    word = word * 10 + (word >> 8)                  # pairs, in every other byte
+    return <int64_t>(((word & 0x000000FF000000FFULL) * 0x000F424000000064ULL
+                      + (word >> 16 & 0x000000FF000000FFULL) * 0x0000271000000001ULL) >> 32)
+
+
 cdef inline int64_t digits(const uint8_t **cursor, const uint8_t *end, int count_max) noexcept nogil:
     # A decimal number of 1..count_max digits at the cursor, which moves behind it; -1 when there is none.
     # count_max of 18 or less cannot overflow.
     cdef const uint8_t *p = cursor[0]
+    cdef const uint8_t *stop = p + count_max if end - p > count_max else end
     cdef int64_t value = 0
-    cdef int n = 0
-    while p < end and n < count_max and p[0] >= c'0' and p[0] <= c'9':
+    cdef uint8_t digit
+    while p < stop:
+        digit = <uint8_t>(p[0] - c'0')
+        if digit > 9:
+            break
+        value = value * 10 + digit
+        p += 1
+    end = cursor[0]
+    cursor[0] = p
+    return value if p != end else -1
+
+
+cdef inline int64_t digits_8(const uint8_t **cursor, const uint8_t *end, int count_max) noexcept nogil:
+    # digits() of what has eight or more as a rule, and count_max no less: these in one step. A number in the header of
+    # a line takes a third of the instructions.
+    cdef const uint8_t *p = cursor[0]
+    cdef uint64_t word
+    cdef uint64_t others
+    cdef int n
+    cdef int64_t value
+    if not LITTLE_ENDIAN_HOST or end - p < 8:
+        return digits(cursor, end, count_max)
+    word = load8(p) ^ 0x3030303030303030ULL
+    # The high bit of the first byte that is no digit, and perhaps of some behind it: 10 + 0x76 is 0x80.
+    others = (word + 0x7676767676767676ULL | word) & 0x8080808080808080ULL
+    if others:
+        n = trailing_zeros(others) >> 3
+        if n == 0:
+            return -1
+        cursor[0] = p + n
+        return eight_digits(word << 8 * (8 - n))
+    value = eight_digits(word)
+    p += 8
+    end = p + count_max - 8 if end - p > count_max - 8 else end
+    while p < end and <uint8_t>(p[0] - c'0') <= 9:
         value = value * 10 + (p[0] - c'0')
         p += 1
-        n += 1
     cursor[0] = p
-    return value if n else -1
+    return value
 
 
 cdef inline int64_t span_int(Span s) noexcept nogil:
@@ -148,7 +253,7 @@ cdef inline int read_header(Span line, Header *h) noexcept nogil:
         return SCAN_NOT_A_RECORD
     h.text = <uint32_t>(p - line.ptr)
     p += 5
-    q = <const uint8_t *>memchr(p, c' ', <size_t>min(end - p, <Py_ssize_t>TYPE_NAME_BYTES_MAX + 1))
+    q = byte_at(p, p + min(end - p, <Py_ssize_t>TYPE_NAME_BYTES_MAX + 1), c' ')
     if q is NULL or q == p:
         return SCAN_NOT_A_RECORD
     h.name = span_of(p, q - p)
@@ -159,7 +264,7 @@ cdef inline int read_header(Span line, Header *h) noexcept nogil:
     if end - p < 12 or memcmp(p, b"audit(", 6) != 0:
         return SCAN_BAD_STAMP
     p += 6
-    number = digits(&p, end, 12)
+    number = digits_8(&p, end, 12)
     if number < 0 or p >= end or p[0] != c'.':
         return SCAN_BAD_STAMP
     h.ts_ms = <uint64_t>number * 1000
@@ -169,7 +274,7 @@ cdef inline int read_header(Span line, Header *h) noexcept nogil:
         return SCAN_BAD_STAMP
     h.ts_ms += <uint64_t>number
     p += 1
-    number = digits(&p, end, 10)
+    number = digits_8(&p, end, 10)
     if number < 0 or number > 0xFFFFFFFFLL or p >= end or p[0] != c')':
         return SCAN_BAD_STAMP
     h.seq = <uint32_t>number
@@ -220,6 +325,54 @@ cdef inline Span without_tail(Span value, bint encoded) noexcept nogil:
     return span_of(value.ptr, i - 3) if ends_text(name, b"UID", 3) else span_of(value.ptr, i - 2)
 
 
+cdef inline const uint8_t *field_end(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # The first blank or control byte at or after p, or the end.
+    cdef uint64_t found
+    if LITTLE_ENDIAN_HOST:
+        while end - p >= 8:
+            found = below(load8(p), 0x21)
+            if found:
+                return p + (trailing_zeros(found) >> 3)
+            p += 8
+    while p < end and p[0] > c' ':
+        p += 1
+    return p
+
+
+cdef inline const uint8_t *key_end(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # The first `=`, blank or control byte at or after p, or the end.
+    cdef uint64_t word
+    cdef uint64_t found
+    if LITTLE_ENDIAN_HOST:
+        while end - p >= 8:
+            word = load8(p)
+            found = below(word, 0x21) | equal(word, c'=')
+            if found:
+                return p + (trailing_zeros(found) >> 3)
+            p += 8
+    while p < end and p[0] > c' ' and p[0] != c'=':
+        p += 1
+    return p
+
+
+cdef inline const uint8_t *bare_end(const uint8_t *p, const uint8_t *end) noexcept nogil:
+    # The first blank, control byte, quote or mark of auditd's names at or after p, or the end: of a value without quotes.
+    cdef uint64_t word
+    cdef uint64_t found
+    while p < end:
+        if LITTLE_ENDIAN_HOST and end - p >= 8:
+            word = load8(p)
+            found = below(word, 0x24) | equal(word, c"'")       # below: `!`, too
+            if found == 0:
+                p += 8
+                continue
+            p += trailing_zeros(found) >> 3
+        if p[0] <= c' ' or p[0] == c'"' or p[0] == c"'" or (p[0] == c'#' and is_tail_mark(p, end)):
+            break
+        p += 1
+    return p
+
+
 cdef inline bint next_field(const uint8_t **cursor, const uint8_t *end, Span *key, Span *value) noexcept nogil:
     # The next `key=value` at the cursor, which moves behind it; False at the end.
     # A value is `"…"` or `'…'` through its closing quote, or everything up to the next blank or control byte: the
@@ -237,8 +390,7 @@ cdef inline bint next_field(const uint8_t **cursor, const uint8_t *end, Span *ke
         if p[0] == c'#' and is_tail_mark(p, end):
             p += 4
         start = p
-        while p < end and p[0] > c' ' and p[0] != c'=':
-            p += 1
+        p = key_end(p, end)
         if p < end and p[0] == c'=':
             if p != start:
                 break
@@ -252,34 +404,10 @@ cdef inline bint next_field(const uint8_t **cursor, const uint8_t *end, Span *ke
             value[0] = span_of(start, q + 1 - start)
             cursor[0] = q + 1
             return True
-    while p < end and p[0] > c' ' and p[0] != c'"' and p[0] != c"'" and not (p[0] == c'#' and is_tail_mark(p, end)):
-        p += 1
+    p = bare_end(p, end)
     value[0] = span_of(start, p - start)
     cursor[0] = p
     return True
-
-
-cdef inline uint64_t load8(const uint8_t *p) noexcept nogil:
-    # Eight bytes from anywhere; one instruction.
-    cdef uint64_t value
-    memcpy(&value, p, 8)
-    return value
-
-
-cdef inline uint64_t load_short(const uint8_t *p, Py_ssize_t len) noexcept nogil:
-    # Up to eight bytes as a number that no other ones of that length have. From two loads that overlap: after a memcpy of
-    # so many bytes the load of all eight waits for its store (three of five samples of AuditStream.type_number()).
-    cdef uint32_t first = 0
-    cdef uint32_t last = 0
-    if len >= 4:
-        memcpy(&first, p, 4)
-        memcpy(&last, p + len - 4, 4)
-    elif len >= 2:
-        memcpy(&first, p, 2)
-        memcpy(&last, p + len - 2, 2)
-    elif len == 1:
-        first = p[0]
-    return first | <uint64_t>last << 32
 
 
 cdef inline uint32_t ends_hash(const uint8_t *p, Py_ssize_t len) noexcept nogil:
@@ -290,22 +418,6 @@ cdef inline uint32_t ends_hash(const uint8_t *p, Py_ssize_t len) noexcept nogil:
     else:
         mix = load_short(p, len)
     return <uint32_t>((mix ^ <uint64_t>len) * 0x9E3779B97F4A7C15ULL >> 40)
-
-
-cdef inline const uint8_t *field_end(const uint8_t *p, const uint8_t *end) noexcept nogil:
-    # The first blank or control byte at or after p, or the end. Eight bytes at a time: (word - 0x21…) & ~word has the
-    # high bit set of the first byte below 0x21, and perhaps of some behind it.
-    cdef uint64_t word
-    if LITTLE_ENDIAN_HOST:
-        while end - p >= 8:
-            word = load8(p)
-            word = (word - 0x2121212121212121ULL) & ~word & 0x8080808080808080ULL
-            if word:
-                return p + (trailing_zeros(word) >> 3)
-            p += 8
-    while p < end and p[0] > c' ':
-        p += 1
-    return p
 
 
 cdef inline const uint8_t *further(const uint8_t *p, const uint8_t *end, const char *name, size_t len) noexcept nogil:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections import defaultdict
 from typing import Any
 
@@ -101,6 +102,32 @@ def test_events_interleave_without_mixing(in_flight: int) -> None:
 def test_a_sequence_of_zero_at_time_zero_is_an_event() -> None:
     lines = b"".join(decode([b"type=USER_CMD msg=audit(0.000:0): pid=1 ses=2 msg='cmd=6C73 res=success'\n"]))
     assert json.loads(lines)["action"] == "ran-command"
+
+
+STAMP = re.compile(rb"([0-9]{1,12})\.([0-9]{1,3}):([0-9]{1,10})\)")
+
+
+def stamps() -> list[bytes]:
+    """Stamps of every length, each also with a byte that belongs in none at every place."""
+    numbers = [b"1234567890123"[:length] for length in range(14)]
+    found = [b"%s.%s:17)" % (seconds, ms) for seconds in numbers for ms in numbers[:5]]
+    found += [b"1720530029.099:%s)" % sequence for sequence in numbers]
+    found += [b"1720530029.099:%d)" % number for number in (0, 2**32 - 1, 2**32, 9_999_999_999)]
+    whole = b"1720530029.099:12345678)"
+    found += [whole[:at] + other + whole[at + 1 :] for at in range(len(whole)) for other in (b"/", b":", b"\xb0", b" ")]
+    return found
+
+
+@pytest.mark.parametrize("rest", [b"", b": ", b": pid=1 ses=2 msg='cmd=6C73 res=success'"])
+def test_a_stamp_is_its_numbers_or_none(rest: bytes) -> None:
+    for stamp in stamps():
+        match = STAMP.fullmatch(stamp)
+        (*lines,) = decode([b"type=USER_CMD msg=audit(" + stamp + rest + b"\n"])
+        if match is None or int(match[3]) >= 2**32 or not rest:
+            assert not lines, stamp
+            continue
+        event = json.loads(b"".join(lines))
+        assert (event["seq"], event["ts"]) == (int(match[3]), int(match[1]) * 1000 + int(match[2])), stamp
 
 
 def test_the_same_sequence_at_another_time_is_another_event() -> None:
