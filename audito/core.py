@@ -391,11 +391,10 @@ class Core:
             end = len(lines)
         for match in _STAMP.finditer(lines, 0, end):
             if match["start"] or int(match["s"]) * 1000 + int(match["ms"]) >= self._boot_ms:
-                start = lines.rfind(b"\n", 0, match.start()) + 1
-                self._audit.feed(lines[:start])
+                self._audit.feed(lines[: match.start()])  # the half of a line in front of it is nobody's
                 self._line_before_boot = b""
                 self._booted()
-                return lines[start:]
+                return lines[match.start() :]
         self._line_before_boot = lines[end:]
         return lines[:end]
 
@@ -578,7 +577,9 @@ class Core:
         """Whether the kernel does not say that the session came from elsewhere: then the pid was used again."""
         said = _source_decoder.decode(login.source).value
         lines = self._sessions.held_lines(slot, USER_START)
-        if not lines:
+        if session["state"] == STATE_KERNEL and (known := self._sessions.identity(slot)):
+            peer = _address(_source_decoder.decode(known[0]).value)
+        elif not lines:
             peer = _address(self._vendor.peer(session["pid"], session["open_ms"]))
         elif b" hostname=%s addr=%s " % (said.encode(), said.encode()) in lines[0]:
             return True  # mostly so, and a twentieth of what reading all of it costs

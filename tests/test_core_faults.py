@@ -335,6 +335,22 @@ def test_a_session_whose_line_fits_is_written_at_its_login(later_ms: int):
     assert {(a[1], a[2]) for a in acts(taken(core))} == {("admin", "changed-login-id-to"), ("admin", "executed")}
 
 
+@pytest.mark.parametrize(("addr", "who"), [("10.0.0.9", "unknown"), ("10.0.0.7", "admin")])
+def test_f27_a_late_line_names_a_session_that_was_given_up_only_from_there(addr: str, who: str):
+    core = core_of(join_window_ms=8_000)
+    log = Log()
+    opened_ms = log.ms
+    core.tick(opened_ms)
+    core.feed_audit(log.login(ses=7, pid=4000) + log.message("USER_START", ses=7, pid=4000, addr="10.0.0.7"))
+    core.tick(opened_ms + 1_000)
+    core.tick(opened_ms + 20_000)
+    assert {a[1] for a in acts(taken(core))} == {"unknown"}
+    core.feed_sshd(syslog(4000, "admin", opened_ms + 1_500, addr), "syslog", 0)
+    core.feed_audit(log.execve(b"id", ses=7))
+    core.flush()
+    assert {a[1] for a in acts(taken(core))} == {who}
+
+
 def test_f27_what_was_told_before_a_login_is_known_after_a_restart():
     log = Log()
     once, again = core_of(), core_of()

@@ -41,6 +41,7 @@ class Oracle:
         # Its sessions were nowhere but in a state that could not be saved.
         self.forgot = any(STATE_DIR in step.args for step in scenario.steps) and not self.audit_whole
         self.once = scenario.output == "file" or (outcome.lives == 1 and "reader" not in kinds)
+        self.next_gaps = 0  # that the next boot told of its inputs: what was missing from this one's, too
         self.events = self._read(outcome.output)
         # Nobody had the output pipe open, so the kernel threw away what was in it: no promise, and no loss of ours.
         self.thrown = self._read(outcome.lost_output[: outcome.lost_output.rfind(b"\n") + 1])
@@ -72,6 +73,12 @@ class Oracle:
                 event = msgspec.json.decode(line)
                 if len(self.outcome.boots) == 1 or self.boot.begins_ms <= _time_ms(event) < self.ends_ms:
                     events.append(event)
+                elif event["type"] == "AuditGap" and _time_ms(event) >= self.ends_ms:
+                    self.next_gaps += event["metadata"]["extra"]["reason"] in (
+                        "file_truncated",
+                        "file_gone",
+                        "place_lost",
+                    )
             except msgspec.DecodeError:
                 # A kill can leave half a line in a pipe. The next process ends it; nothing else may stand behind it.
                 torn += not self.once and line.startswith(HEAD) and line.find(HEAD, 1) < 0
@@ -84,7 +91,8 @@ class Oracle:
             return
         ids = Counter(_name(event) for event in self.events)
         # The rest of an event in a pipe, of which the daemon had a part when it was told to stop, is one by itself.
-        doubled = [name for name, count in ids.items() if count > 1 and name[3] not in self.outcome.halved]
+        parts = self.outcome.halved | self.outcome.spliced
+        doubled = [name for name, count in ids.items() if count > 1 and name[3] not in parts]
         _require(not doubled, "once", f"{len(doubled)} are there twice, such as {doubled[:3]}")
 
     def _attribution(self) -> None:
@@ -130,7 +138,7 @@ class Oracle:
         holes = [
             event["metadata"]["extra"] for event in self.gaps if event["metadata"]["extra"]["reason"] == "sequence"
         ]
-        others = len(self.gaps) - len(holes)
+        others = len(self.gaps) - len(holes) + self.next_gaps
         # Where a record is cut off an event, its serial came all the same; a cut goes through those that interleave.
         cut = self.outcome.cuts * self.outcome.scenario.window
         for ses, login in self.logins.items():

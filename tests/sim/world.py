@@ -221,6 +221,7 @@ class World:
         self.steps = sorted(scenario.steps, key=lambda step: step.at_ms, reverse=True)
         self.armed: list[tuple[int, int, int, Step]] = []  # calls, latest time, order, step
         self.works: list[Iterator[None]] = []  # rotations that are under way
+        self.copied: Node | None = None  # a log that is to be emptied, now that there is a copy
         self.queues = {"audit": bytearray(), "sshd": bytearray()}  # what a pipe's writer could not write yet
         self.given: set[int] = set()  # serials of the audit records that were written
         self.shorts = False
@@ -522,6 +523,7 @@ class World:
         for stream in ("audit", "sshd"):
             self._complete(stream)
         self.power_cut = True
+        self._empty_copied()  # else there are two files that say the same, and none is the copy
         self.works.clear()
         self._note_pipes()
         self.restart_ms = restart_ms
@@ -702,9 +704,15 @@ class World:
                 yield
         live = kernel.node(path)
         kernel.append(kernel.put(f"{path}.1"), bytes(live.data))
+        self.copied = live
         yield
-        live.data.clear()
-        kernel.changed(live)
+        self._empty_copied()
+
+    def _empty_copied(self) -> None:
+        if self.copied is not None:
+            self.copied.data.clear()
+            self.kernel.changed(self.copied)
+            self.copied = None
 
     def do_truncate(self, share: float) -> None:
         self._destroy("audit")
