@@ -524,7 +524,7 @@ class Core:
         """
         if session["state"] == STATE_KERNEL or self._is_settled(slot) or self._session_start(slot, session["pid"]):
             return False
-        is_told = len(of_peer) < len(fitting) or self._vendor.peer(session["pid"], session["open_ms"]) != ""
+        is_told = len(of_peer) < len(fitting) or self._told_peer(session) != ""
         first = of_peer[0] if of_peer else fitting[0]
         is_later = first.timed and first.time_ms > session["open_ms"]
         if of_peer and all(map(first.is_alike, of_peer[1:])) and (is_told or not is_later):
@@ -580,13 +580,20 @@ class Core:
         if session["state"] == STATE_KERNEL and (known := self._sessions.identity(slot)):
             peer = _address(_source_decoder.decode(known[0]).value)
         elif not lines:
-            peer = _address(self._vendor.peer(session["pid"], session["open_ms"]))
+            peer = _address(self._told_peer(session))
         elif b" hostname=%s addr=%s " % (said.encode(), said.encode()) in lines[0]:
             return True  # mostly so, and a twentieth of what reading all of it costs
         else:
             # What sshd told PAM; where that is a name (UseDNS), `addr` is only one of the addresses that it may have.
             peer = _address(self._session_start(slot, session["pid"]).get("hostname", ""))
         return peer is None or _address(said) in (peer, None)
+
+    def _told_peer(self, session: dict[str, Any]) -> str:
+        """What sshd told of the session before it was opened; not what it told of one before, with the same pid."""
+        opened_ms = session["open_ms"]
+        others = (self._sessions.info(slot)["open_ms"] for slot in self._sessions.of_pid(session["pid"]))
+        before_ms = max((one_ms for one_ms in others if one_ms < opened_ms), default=0)
+        return self._vendor.peer(session["pid"], before_ms, opened_ms)
 
     def _session_start(self, slot: int, pid: int) -> dict[str, str]:
         """The fields of sshd's USER_START of a session that waits, {} where it did not come."""

@@ -102,10 +102,15 @@ class Vendor:
         if len(self._told) > LOGINS_MAX:
             del self._told[next(iter(self._told))]
 
-    def peer(self, pid: int, opened_ms: int) -> str:
-        """From where the login comes whose session this pid opened then, "" where that was not told."""
+    def peer(self, pid: int, before_ms: int, opened_ms: int) -> str:
+        """From where the login comes whose session this pid opened then, "" where that was not told.
+
+        ``before_ms``: when it opened the one before. What was told until then is of that one.
+        """
         told = self._told.get(pid)
-        return told.peer if told is not None and 0 <= opened_ms - told.peer_ms <= PEER_AGE_MS else ""
+        if told is None or told.peer_ms <= before_ms:
+            return ""
+        return told.peer if 0 <= opened_ms - told.peer_ms <= PEER_AGE_MS else ""
 
     def forget(self, pid: int, opened_ms: int) -> None:
         """A session is bound: what was told of its login is not of the next one with this pid."""
