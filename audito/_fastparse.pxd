@@ -35,6 +35,7 @@ cdef enum TypeFlag:
 
 cdef enum RecordType:               # the numbers that the core itself acts on (linux/audit.h)
     TYPE_USER_FIRST = 1100          # USER_AUTH
+    TYPE_CRED_ACQ = 1103
     TYPE_CRED_DISP = 1104
     TYPE_USER_START = 1105
     TYPE_USER_END = 1106

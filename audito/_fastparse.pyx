@@ -412,7 +412,7 @@ cdef class AuditStream:
                     if self.sessions.slots[slot].state == SESSION_FREE:
                         slot = -1
         if slot < 0:
-            if (type == TYPE_USER_FIRST or type == TYPE_CRYPTO_KEY_USER) and self.told is not None:
+            if (TYPE_USER_FIRST <= type <= TYPE_CRED_ACQ or type == TYPE_CRYPTO_KEY_USER) and self.told is not None:
                 self.tell(line, header, body)
             self.ignore(line, header, flags, flight)
             return NOT_OURS
@@ -458,7 +458,7 @@ cdef class AuditStream:
         return slot
 
     cdef int tell(self, Span line, Header *header, Span body) except -1:
-        # USER_AUTH and CRYPTO_KEY_USER come before the login's session is opened: sshd says what it let in.
+        # USER_AUTH, USER_ACCT, CRED_ACQ, CRYPTO_KEY_USER before a login's session is opened: sshd says what it let in.
         cdef Actor actor
         read_actor(body, &actor)
         if actor.pid and is_sshd(actor.exe):
@@ -679,6 +679,7 @@ cdef class AuditStream:
     cdef int settle(self, Event *event) except -1:
         # A whole event: deliver it, hold it until a login line says who, or let it go.
         cdef Session *session
+        cdef int32_t slot
         if self.keep_all:
             return self.deliver(event, NULL)
         session = self.session_of(event)
@@ -692,7 +693,9 @@ cdef class AuditStream:
             elif TYPE_USER_FIRST <= event.first_type <= TYPE_USER_LAST:
                 self.judge_message(event, session)
             session = self.session_of(event)
-            if session is not NULL and not session.announced:
+            # A USER_START that opens a session says from where that comes: it is told once it is held.
+            if session is not NULL and not session.announced and (
+                    event.first_type != TYPE_USER_START or session.state >= SESSION_BOUND):
                 session.announced = True
                 if self.opened is not None:
                     self.opened(event.session)
@@ -707,7 +710,13 @@ cdef class AuditStream:
         session.acted = not event.flags & EVENT_LOGIN
         if session.state >= SESSION_BOUND:
             return self.deliver(event, session)
-        return self.hold(event)
+        slot = event.session
+        self.hold(event)
+        if not session.announced:
+            session.announced = True
+            if self.opened is not None:
+                self.opened(slot)
+        return 0
 
     cdef inline Session *session_of(self, Event *event) noexcept nogil:
         # The session that the event belongs to, NULL when it has none or that one is gone.

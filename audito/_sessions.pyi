@@ -49,8 +49,8 @@ class Sessions:
     def info(self, slot: int) -> dict[str, Any]:
         """What is known of a session.
 
-        ses, node, pid, open_ms, seen_ms, born_ms, state, ended, proven, waiting, generation, actions, failures,
-        commands, correlation (an index of events.CORRELATIONS).
+        ses, node, pid, open_ms, seen_ms, born_ms, state, ended, proven, waiting, announced, generation, actions,
+        failures, commands, correlation (an index of events.CORRELATIONS).
         """
     def held_stamps(self) -> list[tuple[int, int, int]]:
         """(node, record time in ms, serial) of the events that wait for a login line."""

@@ -409,6 +409,7 @@ cdef class Sessions:
         return {"ses": s.ses, "node": s.node, "pid": s.pid, "open_ms": s.open_ms, "seen_ms": s.seen_ms,
                 "born_ms": s.born_ms,
                 "state": s.state, "ended": bool(s.ended), "proven": bool(s.proven), "waiting": s.list == LIST_WAITING,
+                "announced": bool(s.announced),
                 "generation": s.generation, "actions": s.actions, "failures": s.failures, "commands": s.commands,
                 "correlation": s.correlation}
 

@@ -9,6 +9,7 @@ the older one tried; no state file can keep the daemon from starting.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -30,6 +31,9 @@ STATE_BYTES_MAX = 256 << 20
 NAME = "state"
 OLDER = "state.1"
 TEMPORARY = "state.tmp"
+DAMAGED = "state.bad"
+"""One that cannot be used, put aside: as the current one it would take the place of the older one, which can."""
+
 LOCK = "lock"
 SPOOL_PREFIX = "spool-"
 """Of the files that sources keep beside the state."""
@@ -80,7 +84,7 @@ def load(directory: str, report: Callable[[StateError], None] | None = None, uid
     """The newest readable generation, or None where there is none.
 
     ``report`` is told of each file that is there and cannot be used; ``uid``: whose files are trusted beside
-    root's and our own. Errors: none.
+    root's and our own. A file that cannot be used is put aside where the older one can. Errors: none.
     """
     try:
         dir_fd = open_directory(directory, uid)
@@ -92,7 +96,11 @@ def load(directory: str, report: Callable[[StateError], None] | None = None, uid
     try:
         for name in (NAME, OLDER):
             try:
-                return _read(dir_fd, name, uid)
+                state = _read(dir_fd, name, uid)
+                if name == OLDER:
+                    with contextlib.suppress(OSError):  # there is none, or a disk that takes nothing
+                        os.rename(NAME, DAMAGED, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+                return state
             except FileNotFoundError:
                 continue
             except (OSError, StateError) as exc:
@@ -145,7 +153,7 @@ def open_directory(directory: str, uid: int = -1) -> int:
 
 
 def _is_ours(name: str) -> bool:
-    return name in (NAME, OLDER, TEMPORARY, LOCK) or name.startswith(SPOOL_PREFIX)
+    return name in (NAME, OLDER, TEMPORARY, DAMAGED, LOCK) or name.startswith(SPOOL_PREFIX)
 
 
 def _checksum(payload: bytes) -> bytes:

@@ -56,10 +56,10 @@ LINE_BYTES_MAX = 64 << 10
 """What is longer is no record: where the boot is looked for, it is fed as it is."""
 
 _STAMP = re.compile(
-    rb"^(?:node=[^ \n]* )?type=(?:(?P<start>DAEMON_START)|[A-Z0-9_\[\]]{1,40}) "
-    rb"(?:msg=)?audit\((?P<s>[0-9]{1,12})\.(?P<ms>[0-9]{1,3}):",
-    re.MULTILINE,
+    rb"type=(?:(?P<start>DAEMON_START)|[A-Z0-9_\[\]]{1,40}) "
+    rb"(?:msg=)?audit\((?P<s>[0-9]{1,12})\.(?P<ms>[0-9]{1,3}):"
 )
+"""Of a record, wherever it stands in its line: behind the start of another one where the log was cut."""
 
 Reject = Callable[[bytes, str], None]
 Written: TypeAlias = events.UserLogin | events.UserLogout | events.IdentityConflict | events.AuditGap
@@ -207,6 +207,7 @@ class CoreState(Struct):
     processes: list[ProcessRow] = []
     boot_ms: TimeMs = 0
     before_boot: bool = False
+    told: dict[int, Told] = {}
 
 
 def _read_state(state: bytes) -> CoreState:
@@ -346,6 +347,9 @@ class Core:
         ``audit_idle``, ``sshd_idle``: that source was just read to its end, so nothing older than ``now_ms`` is
         still to come from it. Only then does the wall clock count for what waits for that side.
         """
+        if not self._now_ms:  # what was read before waits from now on, whatever the wall clock said of it
+            for login in self._pending_order:
+                login.seen_ms = login.seen_ms or now_ms
         self._now_ms = now_ms
         self._audit.tick(now_ms, audit_idle)
         if audit_idle:
@@ -387,7 +391,7 @@ class Core:
             end = len(lines)
         for match in _STAMP.finditer(lines, 0, end):
             if match["start"] or int(match["s"]) * 1000 + int(match["ms"]) >= self._boot_ms:
-                self._audit.feed(lines[: match.start()])
+                self._audit.feed(lines[: match.start()])  # the half of a line in front of it is nobody's
                 self._line_before_boot = b""
                 self._booted()
                 return lines[match.start() :]
@@ -401,10 +405,13 @@ class Core:
         for slot in self._sessions.waiting():
             self._give_up(slot)
         for login in [login for login in self._pending_order if not login.settled and login.time_ms < self._boot_ms]:
+            # The power failed before a session of its own could come, or the end of the one that has its pid.
+            login.contested = login.contested and self._is_passed(login)
             self._drop_pending(login)
         self._ends.booted(self._boot_ms)
         self._write_logouts()
         self._sessions.clear()
+        self._vendor.load({})
         line, self._line_before_boot = self._line_before_boot, b""
         self._audit.feed(line)
 
@@ -490,25 +497,37 @@ class Core:
                     self._counts["logins_repeated"] += 1
                     return
                 login.contested = login.contested or not session["ended"]
-            elif self._fits(login, session) and self._is_of_its_peer(slot, session["pid"], login):
+            elif session["announced"] and self._fits(login, session) and self._is_of_its_peer(slot, session, login):
                 distance = abs(login.time_ms - session["open_ms"]) if login.timed else 0
                 if best is None or distance < best[0]:
                     best = (distance, slot)
-        # Where others that came before wait to be told apart, this one does, too.
-        if best is None or self._is_early(best[1]):
-            self._wait(login)
-        else:
-            self._bind(best[1], login)
+        self._wait(login)
+        if best is not None:
+            self._choose(best[1])
 
-    def _must_wait(self, slot: int, session: dict[str, Any], fitting: list[PendingLogin]) -> bool:
-        """Whether more has to be known of a session to which lines of several logins fit.
+    def _choose(self, slot: int) -> None:
+        """Bind a session to the first that came of the logins that wait and fit, if enough is known for that."""
+        session = self._sessions.info(slot)
+        fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
+        of_peer = [login for login in fitting if self._is_of_its_peer(slot, session, login)]
+        if fitting and not self._must_wait(slot, session, fitting, of_peer) and of_peer:
+            self._bind_first(slot, of_peer)
 
-        The session of one was lost, and its pid is used again; or one is forged. USER_START says from where the session
-        comes; where there is none, its time passes.
+    def _must_wait(
+        self, slot: int, session: dict[str, Any], fitting: list[PendingLogin], of_peer: list[PendingLogin]
+    ) -> bool:
+        """Whether more has to be known of a session to which lines of several logins fit, or one that is later.
+
+        The session of one was lost, and its pid is used again; or one is forged. sshd logs, then opens the session: a
+        line stamped later is mostly the next login's with this pid. USER_START says from where the session comes; where
+        there is none, its time passes.
         """
-        if all(map(fitting[0].is_alike, fitting[1:])) or session["state"] == STATE_KERNEL:
+        if session["state"] == STATE_KERNEL or self._is_settled(slot) or self._session_start(slot, session["pid"]):
             return False
-        if self._is_settled(slot) or self._session_start(slot, session["pid"]):
+        is_told = len(of_peer) < len(fitting) or self._told_peer(session) != ""
+        first = of_peer[0] if of_peer else fitting[0]
+        is_later = first.timed and first.time_ms > session["open_ms"]
+        if of_peer and all(map(first.is_alike, of_peer[1:])) and (is_told or not is_later):
             return False
         self._early[slot] = self._sessions.generation(slot)
         return True
@@ -520,10 +539,9 @@ class Core:
         """Bind a session of ``_early`` to the first line that fits; returns whether there was one."""
         del self._early[slot]
         session = self._sessions.info(slot)
+        waiting = self._pending.get(session["pid"], ())
         fitting = [
-            login
-            for login in self._pending.get(session["pid"], ())
-            if self._fits(login, session) and self._is_of_its_peer(slot, session["pid"], login)
+            login for login in waiting if self._fits(login, session) and self._is_of_its_peer(slot, session, login)
         ]
         if fitting:
             self._bind_first(slot, fitting)
@@ -555,17 +573,27 @@ class Core:
         later_ms: int = session["open_ms"] - login.time_ms
         return -JOIN_SLACK_MS <= later_ms <= self.settings.join_window_ms
 
-    def _is_of_its_peer(self, slot: int, pid: int, login: PendingLogin) -> bool:
+    def _is_of_its_peer(self, slot: int, session: dict[str, Any], login: PendingLogin) -> bool:
         """Whether the kernel does not say that the session came from elsewhere: then the pid was used again."""
-        lines = self._sessions.held_lines(slot, USER_START)
-        if not lines:
-            return True
         said = _source_decoder.decode(login.source).value
-        if b" hostname=%s addr=%s " % (said.encode(), said.encode()) in lines[0]:
+        lines = self._sessions.held_lines(slot, USER_START)
+        if session["state"] == STATE_KERNEL and (known := self._sessions.identity(slot)):
+            peer = _address(_source_decoder.decode(known[0]).value)
+        elif not lines:
+            peer = _address(self._told_peer(session))
+        elif b" hostname=%s addr=%s " % (said.encode(), said.encode()) in lines[0]:
             return True  # mostly so, and a twentieth of what reading all of it costs
-        # What sshd told PAM; where that is a name (UseDNS), `addr` is only one of the addresses that it may have.
-        peer = _address(self._session_start(slot, pid).get("hostname", ""))
+        else:
+            # What sshd told PAM; where that is a name (UseDNS), `addr` is only one of the addresses that it may have.
+            peer = _address(self._session_start(slot, session["pid"]).get("hostname", ""))
         return peer is None or _address(said) in (peer, None)
+
+    def _told_peer(self, session: dict[str, Any]) -> str:
+        """What sshd told of the session before it was opened; not what it told of one before, with the same pid."""
+        opened_ms = session["open_ms"]
+        others = (self._sessions.info(slot)["open_ms"] for slot in self._sessions.of_pid(session["pid"]))
+        before_ms = max((one_ms for one_ms in others if one_ms < opened_ms), default=0)
+        return self._vendor.peer(session["pid"], before_ms, opened_ms)
 
     def _session_start(self, slot: int, pid: int) -> dict[str, str]:
         """The fields of sshd's USER_START of a session that waits, {} where it did not come."""
@@ -579,13 +607,8 @@ class Core:
         return not self._boot_ms or (login.time_ms < self._boot_ms) == bool(session["open_ms"] < self._boot_ms)
 
     def _session_opened(self, slot: int) -> None:
-        """The kernel opened a session: bind it if a login line with its pid waits, the first that came."""
-        session = self._sessions.info(slot)
-        fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
-        if not fitting:
-            return
-        if not self._must_wait(slot, session, fitting):
-            self._bind_first(slot, fitting)
+        """The kernel opened a session: bind it if a login line with its pid waits."""
+        self._choose(slot)
 
     def _bind_first(self, slot: int, fitting: list[PendingLogin]) -> None:
         """Bind a session to the first that came of the logins that wait and fit.
@@ -615,9 +638,11 @@ class Core:
         self._audit.bind(slot, self._sessions.info(parent)["correlation"])
 
     def _bind(self, slot: int, login: PendingLogin) -> None:
-        correlation = "late" if self._sessions.info(slot)["state"] == STATE_KERNEL else "pid"
+        session = self._sessions.info(slot)
+        correlation = "late" if session["state"] == STATE_KERNEL else "pid"
         self._counts[f"joins_{correlation}"] += 1
         self._sessions.identify(slot, login.source, login.subjects)
+        self._vendor.forget(login.pid, session["open_ms"])
         self._audit.bind(slot, events.CORRELATIONS.index(correlation))
 
     def _wait(self, login: PendingLogin) -> None:
@@ -636,6 +661,8 @@ class Core:
         if not queue:
             del self._pending[login.pid]
         for order in (self._pending_order, self._contested):
+            while order and order[-1].settled:
+                order.pop()
             while order and order[0].settled:
                 order.popleft()
 
@@ -706,7 +733,7 @@ class Core:
                 self._give_up(slot)
         while self._sessions.overheld and (oldest := self._sessions.oldest_waiting) is not None:
             self._give_up(oldest)
-        while self._contested and self._is_over(self._contested[0], CONFLICT_DELAY_MS):
+        while self._contested and self._is_passed(self._contested[0]):
             if self._claimed(self._contested[0]) is not None:
                 self._drop_pending(self._contested[0])
             else:
@@ -729,6 +756,16 @@ class Core:
             return True
         return login.timed and self._audit.clock_ms - login.time_ms > limit_ms
 
+    def _is_passed(self, login: PendingLogin) -> bool:
+        """Whether the audit side is so far past a second claim that a session of its own would have come.
+
+        Wall time says nothing here: auditd may be seconds behind sshd, and an end that is not read yet makes a session
+        whose pid is used again look like one that is claimed twice. A line that says no time has only that.
+        """
+        if not login.timed:
+            return self._is_over(login, CONFLICT_DELAY_MS)
+        return self._audit.clock_ms - login.time_ms > CONFLICT_DELAY_MS
+
     def _give_up(self, slot: int) -> None:
         """No login line came for this session: it is written with what the kernel knows, never silent."""
         if self._is_early(slot) and self._bind_early(slot):
@@ -744,10 +781,12 @@ class Core:
         subjects = events.Subjects(loggedAs=account, pid=str(pid), userID=told.key_id or events.UNKNOWN)
         self._counts[f"joins_{correlation}"] += 1
         self._sessions.identify(slot, _encoder.encode(source), _encoder.encode(subjects))
+        # The time is a part of it: a session of the boot before may have had the same number, and the same pid.
+        named = f"{self.settings.boot_id} {session['node']} {session['ses']} {pid} {session['open_ms']}"
         self._write(
             events.UserLogin(
                 events.LoginMetadata(
-                    event_id(f"{self.settings.boot_id} {session['node']} {session['ses']} {pid}".encode()),
+                    event_id(named.encode()),
                     events.LoginExtra(correlation=correlation),
                 ),
                 "UserLogin",
@@ -864,6 +903,7 @@ class Core:
                 processes,
                 self._boot_ms,
                 self._before_boot,
+                self._vendor.dump(audit.clock_ms),
             )
         )
 
@@ -923,6 +963,7 @@ class Core:
             self._audit.read_again(saved.again.open, audit_base + saved.again.bytes, saved.again.clock_ms)
         self._sshd_clock_ms = saved.sshd_clock_ms
         self._logins.load(saved.logins)
+        self._vendor.load(saved.told)
         for login in saved.pending:
             self._ends.login(login.pid, login.source)
             self._wait(login)

@@ -244,8 +244,11 @@ class Daemon:
             return None
         try:
             oldest_ms = oldest_record_ms(Path(chosen.path))
-        except SourceError:
-            return None
+        except SourceError as exc:
+            if isinstance(exc.__cause__, FileNotFoundError):
+                return None
+            # For now: what it has of the sessions that are open may be read later, and needs their lines.
+            oldest_ms = wall_ms()
         return None if oldest_ms is None else (oldest_ms - self.settings.join_window_ms) * 1000
 
     def _open_http(self) -> None:

@@ -91,7 +91,9 @@ class Feed:
             self.source.open()
         except (SourceError, OSError) as exc:
             self._failed(exc)
+            self.broken = self.restored or self.has_drained  # else nothing was ever read here, and nobody waits for it
             return
+        self.broken = False
         self._works()
         log.info("reading %s from %s", self.stream, self.name)
         self.ready = True

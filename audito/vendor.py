@@ -1,13 +1,15 @@
-"""What a patched sshd (RHEL, Fedora, SUSE) tells the kernel of a login: the key or certificate that it let in.
+"""What sshd tells the kernel of a login before its session is opened, from the pid that opens it.
 
-Its USER_AUTH and CRYPTO_KEY_USER records come before the session is opened, from the pid that opens it. So a login has
-an identity where no line of sshd says it.
+A patched one (RHEL, Fedora, SUSE) tells the key or certificate that it let in, by USER_AUTH and CRYPTO_KEY_USER: so a
+login has an identity where no line of sshd says it. Each one with PAM tells from where it comes, by USER_ACCT and
+CRED_ACQ: so a line of another login that had the pid is known for what it is before the first event is written.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 
 from msgspec import Struct
 
@@ -21,9 +23,19 @@ LOGINS_MAX = 4_096
 KEY_AGE_MS = 600_000
 """How long before its session's LOGIN a login is told of at most: LoginGraceTime is two minutes."""
 
+PEER_AGE_MS = 10_000
+"""How long before its session's LOGIN the peer is told of at most: setcred is next to it, and pids come again."""
+
+_PAM = re.compile(
+    rb"[ ']op=PAM:(?:accounting|setcred) [^\n]* hostname=([^ ]+) addr=[^ ]+ terminal=[^ ]+ res=(success)?"
+)
+
 
 class Told(Struct, gc=False):
-    """What was told of the login that a pid serves. ``fingerprint``: without the hash's name, as sshd prints it."""
+    """What was told of the login that a pid serves. ``fingerprint``: without the hash's name, as sshd prints it.
+
+    ``peer``: what sshd told PAM of where it comes from, an address or a name; ``peer_ms``: when it did.
+    """
 
     time_ms: int
     account: str = ""
@@ -34,6 +46,8 @@ class Told(Struct, gc=False):
     key_id: str = ""
     serial: str = ""
     ca: str = ""
+    peer: str = ""
+    peer_ms: int = 0
 
     def data(self) -> dict[str, str]:
         """As a UserLogin of sshd's own line has it."""
@@ -48,7 +62,11 @@ class Vendor:
         self._told: dict[int, Told] = {}
 
     def tell(self, pid: int, time_ms: int, line: bytes) -> None:
-        """Take a USER_AUTH or CRYPTO_KEY_USER record of sshd. What failed, or is of no key, says nothing."""
+        """Take a record of sshd that is of no session. What failed, or is of no key and no peer, says nothing."""
+        if pam := _PAM.search(line):
+            if pam[2]:
+                self._tell_peer(pid, time_ms, pam[1].decode(errors="replace"))
+            return
         fields = record_fields(line)
         if fields.get("res") not in ("success", "1", "yes"):
             return
@@ -69,9 +87,44 @@ class Vendor:
             told.key_id = _key_id(line, fields.get("key_id", ""))
             told.serial = fields.get("cert_serial", "")
             told.ca = _authority(fields)
+        self._keep(pid, told)
+
+    def _tell_peer(self, pid: int, time_ms: int, peer: str) -> None:
+        """The last thing that is told before LOGIN. From elsewhere it is of another login: what was told is not its."""
+        told = self._told.pop(pid, None)
+        if told is None or time_ms - told.time_ms > KEY_AGE_MS or (told.peer and told.peer != peer):
+            told = Told(time_ms)
+        told.peer, told.peer_ms = peer, time_ms
+        self._keep(pid, told)
+
+    def _keep(self, pid: int, told: Told) -> None:
         self._told[pid] = told
         if len(self._told) > LOGINS_MAX:
             del self._told[next(iter(self._told))]
+
+    def peer(self, pid: int, before_ms: int, opened_ms: int) -> str:
+        """From where the login comes whose session this pid opened then, "" where that was not told.
+
+        ``before_ms``: when it opened the one before. What was told until then is of that one.
+        """
+        told = self._told.get(pid)
+        if told is None or told.peer_ms <= before_ms:
+            return ""
+        return told.peer if 0 <= opened_ms - told.peer_ms <= PEER_AGE_MS else ""
+
+    def forget(self, pid: int, opened_ms: int) -> None:
+        """A session is bound: what was told of its login is not of the next one with this pid."""
+        told = self._told.get(pid)
+        if told is not None and max(told.time_ms, told.peer_ms) <= opened_ms:
+            del self._told[pid]
+
+    def dump(self, clock_ms: int) -> dict[int, Told]:
+        """For the checkpoint: what no session came for yet."""
+        return {pid: told for pid, told in self._told.items() if clock_ms - told.time_ms <= PEER_AGE_MS}
+
+    def load(self, told: dict[int, Told]) -> None:
+        """Go on from a dump()."""
+        self._told = told
 
     def take(self, pid: int, opened_ms: int) -> Told | None:
         """What was told of the login whose session this pid opened then."""

@@ -101,6 +101,19 @@ def test_a_damaged_file_is_reported_and_the_older_one_taken(directory: str, what
     assert str(current) in reports[0]
 
 
+def test_a_damaged_file_does_not_take_the_place_of_the_older_one(directory: str) -> None:
+    """It was the current one when the next was saved; that one goes bad, too."""
+    for number in (1, 2):
+        checkpoint.save(directory, make_state(number))
+    current = Path(directory, checkpoint.NAME)
+    current.write_bytes(b"junk")
+    assert checkpoint.load(directory) == make_state(1)
+    assert Path(directory, checkpoint.DAMAGED).read_bytes() == b"junk"
+    checkpoint.save(directory, make_state(3))
+    current.write_bytes(b"junk")
+    assert checkpoint.load(directory) == make_state(1)
+
+
 def test_both_damaged_is_no_state_and_two_complaints(directory: str) -> None:
     for number in (1, 2):
         checkpoint.save(directory, make_state(number))

@@ -297,6 +297,131 @@ def test_f27_a_line_that_is_lost_leaves_its_session_to_no_other_login_of_its_pid
     assert logins == {"10.0.0.5": "sshd", "10.0.0.7": "auditd"}
 
 
+def syslog(pid: int, who: str, ms: int, addr: str) -> bytes:
+    when = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    return f"{when} host sshd[{pid}]: ".encode() + accepted(pid, who, addr=addr).partition(b" ")[2]
+
+
+def asked(log: Log, addr: str) -> bytes:
+    """CRED_ACQ as sshd sends it before LOGIN."""
+    return log.message("CRED_ACQ", ses=UNSET, pid=4000, addr=addr).replace(b"op=PAM:x", b"op=PAM:setcred")
+
+
+@pytest.mark.parametrize(("told", "later_ms"), [(False, 1_500), (True, 1_500), (True, -500)])
+def test_f27_the_line_of_another_login_with_its_pid_does_not_name_a_session_whose_line_is_lost(
+    told: bool, later_ms: int
+):
+    """It is there before USER_START: what the kernel heard before LOGIN tells, or the time of the line."""
+    core = core_of()
+    log = Log()
+    before = asked(log, "10.0.0.7") if told else b""
+    opened = log.login(ses=7, pid=4000)
+    core.feed_sshd(syslog(4000, "admin", log.ms + later_ms, "10.0.0.9"), "syslog", 0)
+    core.feed_audit(before + opened)
+    assert core.take().count(b"UserAction") == 0
+    core.feed_audit(log.message("USER_START", ses=7, pid=4000, addr="10.0.0.7") + log.execve(b"evil", ses=7))
+    core.flush()
+    assert {a[1] for a in acts(taken(core))} == {"unknown"}
+
+
+@pytest.mark.parametrize("later_ms", [-500, 1_500])
+def test_a_session_whose_line_fits_is_written_at_its_login(later_ms: int):
+    core = core_of()
+    log = Log()
+    before = asked(log, "10.0.0.9") if later_ms > 0 else b""
+    opened = log.login(ses=7, pid=4000)
+    core.feed_sshd(syslog(4000, "admin", log.ms + later_ms, "10.0.0.9"), "syslog", 0)
+    core.feed_audit(before + opened + log.execve(b"id", ses=7))
+    assert {(a[1], a[2]) for a in acts(taken(core))} == {("admin", "changed-login-id-to"), ("admin", "executed")}
+
+
+@pytest.mark.parametrize(("addr", "who"), [("10.0.0.9", "unknown"), ("10.0.0.7", "admin")])
+def test_f27_a_late_line_names_a_session_that_was_given_up_only_from_there(addr: str, who: str):
+    core = core_of(join_window_ms=8_000)
+    log = Log()
+    opened_ms = log.ms
+    core.tick(opened_ms)
+    core.feed_audit(log.login(ses=7, pid=4000) + log.message("USER_START", ses=7, pid=4000, addr="10.0.0.7"))
+    core.tick(opened_ms + 1_000)
+    core.tick(opened_ms + 20_000)
+    assert {a[1] for a in acts(taken(core))} == {"unknown"}
+    core.feed_sshd(syslog(4000, "admin", opened_ms + 1_500, addr), "syslog", 0)
+    core.feed_audit(log.execve(b"id", ses=7))
+    core.flush()
+    assert {a[1] for a in acts(taken(core))} == {who}
+
+
+def test_f27_what_was_told_before_a_login_is_known_after_a_restart():
+    log = Log()
+    once, again = core_of(), core_of()
+    line = syslog(4000, "admin", log.ms - 500, "10.0.0.9")
+    before = asked(log, "10.0.0.7")
+    once.feed_audit(before)
+    once.feed_sshd(line, "syslog", 0)
+    once.take()
+    again.load(once.dump(), len(before), len(line))
+    again.feed_audit(log.login(ses=7, pid=4000) + log.message("USER_START", ses=7, pid=4000, addr="10.0.0.7"))
+    again.flush()
+    assert {a[1] for a in acts(taken(again))} == {"unknown"}
+
+
+def test_f27_a_session_that_its_user_start_opens_takes_the_line_from_there():
+    """Its LOGIN was destroyed; lines of two logins with its pid wait."""
+    core = core_of()
+    log = Log()
+    for who, ago_ms, addr in (("first", 9_000, "10.0.0.1"), ("second", 3_000, "10.0.0.2")):
+        core.feed_sshd(syslog(4000, who, log.ms - ago_ms, addr), "syslog", 0)
+    core.feed_audit(asked(log, "10.0.0.1"))  # of the first, whose LOGIN was destroyed, too
+    start = log.message("USER_START", ses=8, pid=4000, addr="10.0.0.2")
+    core.feed_audit(start + log.execve(b"good", ses=8))
+    core.flush()
+    assert {a[1] for a in acts(taken(core))} == {"second"}
+
+
+def test_f27_a_line_that_comes_while_its_pids_session_is_half_read_waits_for_its_own():
+    """The LOGIN of the first is there, its SYSCALL is not: the second one's line does not take the session."""
+    core = core_of()
+    log = Log()
+    lines = [syslog(4000, who, log.ms + ms, f"10.0.0.{ms}") for who, ms in (("first", 1), ("second", 9))]
+    core.feed_sshd(lines[0], "syslog", 0)
+    opened = log.login(ses=7, pid=4000)
+    half = opened.find(b"type=SYSCALL") if b"type=SYSCALL" in opened else len(opened) - 1
+    core.feed_audit(opened[:half])
+    core.feed_sshd(lines[1], "syslog", 0)
+    core.feed_audit(opened[half:] + log.message("USER_START", ses=7, pid=4000, addr="10.0.0.1"))
+    core.feed_audit(log.message("CRED_DISP", ses=7, pid=4000))
+    core.feed_audit(log.login(ses=8, pid=4000) + log.message("USER_START", ses=8, pid=4000, addr="10.0.0.9"))
+    core.flush()
+    assert {(a[0], a[1]) for a in acts(taken(core))} == {("7", "first"), ("8", "second")}
+
+
+def test_f27_a_second_line_of_a_pid_is_no_conflict_while_the_audit_log_is_seconds_behind():
+    core = core_of()
+    log = Log()
+    start = log.ms
+    core.tick(start)
+    core.feed_sshd(syslog(4000, "first", start - 5, "10.0.0.1"), "syslog", 0)
+    core.feed_sshd(syslog(4000, "second", start + 900, "10.0.0.2"), "syslog", 0)
+    core.feed_audit(log.login(ses=7, pid=4000) + log.message("USER_START", ses=7, pid=4000, addr="10.0.0.1"))
+    for later_s in (1, 2, 3, 4, 5):
+        core.tick(start + 1_000 * later_s)
+    core.feed_audit(log.message("CRED_DISP", ses=7, pid=4000))
+    log.ms = start + 1_000
+    core.feed_audit(log.login(ses=8, pid=4000) + log.message("USER_START", ses=8, pid=4000, addr="10.0.0.2"))
+    core.flush()
+    found = taken(core)
+    assert {(a[0], a[1]) for a in acts(found)} == {("7", "first"), ("8", "second")}
+    assert not [e for e in found if e["type"] == "IdentityConflict"]
+
+
+def test_f26_a_line_that_is_read_before_the_first_tick_waits_no_longer_though_the_clock_was_set_back():
+    core = core_of(join_window_ms=8_000)
+    core.feed_sshd(accepted(4000), "pipe", (BASE_MS + 3_600_000) * 1000)
+    for later_s in range(12):
+        core.tick(BASE_MS + 1_000 * later_s)
+    assert core.counters()["logins_waiting_now"] == 0
+
+
 # ---------------------------------------------------------------- 4. eviction
 def test_an_evicted_session_that_waits_is_written_not_freed():
     core = core_of(session_count_max=2)

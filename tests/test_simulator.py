@@ -37,6 +37,13 @@ FOUND = {
     24357: "a reader leaves with what another process wrote", 17913: "a log emptied before the first checkpoint, and a kill",
     22044: "half an event in an output that is rotated after a kill",
     58145: "a log rotated while its place is looked for", 36121: "a line without its head", 18852: "torn writes that are later than the join window",
+    52985: "a line that is lost, and the next one of its pid", 47222: "the same, once more",
+    35067: "an audit log seconds behind, and pids that come again", 46296: "the same, and half a LOGIN",
+    54107: "a name that was never synced, and a power cut", 84066: "a LOGIN that is lost, and what was told before another",
+    63759: "a line whose session a power cut prevented", 61544: "half a record of the boot before in front of a new one",
+    61693: "a clock set forward before a start", 65801: "a log emptied while the boot before is read",
+    67876: "a log cut behind the place", 90851: "a file that is deleted while it is read again",
+    85486: "a state that goes bad twice", 78574: "a directory that cannot be listed", 81652: "the same, at the first start",
     21319: "a pipe, and a kill before a serial was saved", 21469: "a log cut twice in one millisecond",
 }  # fmt: skip
 """Seeds that broke something once."""

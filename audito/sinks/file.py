@@ -93,6 +93,7 @@ class FileSink:
         # Bytes of a line that did not fit, still at the end of the file because cutting them failed, too.
         self._torn = 0
         self._new_name = False
+        self._doubted = False  # a process before this one wrote what is not known to be durable
         self._sync_failed = ""
         self._warned: set[str] = set()
 
@@ -120,6 +121,7 @@ class FileSink:
             log.warning("%s: cut a torn last line of %d bytes", self._path, cut)
         self._fd = fd
         self._id = (status.st_dev, status.st_ino)
+        self._new_name = True  # also where it was there: whoever made it may have been killed before that was durable
         self._torn = 0
         if not self._sync_failed:
             self._durable = status.st_size
@@ -162,6 +164,7 @@ class FileSink:
         length = position.get("length", 0)
         try:
             if old == self._id:
+                self._doubt(length)
                 yield from _lines_of(self._fd, length)
                 return
             for path, start in self._rotated(old, length):
@@ -173,6 +176,13 @@ class FileSink:
             yield from _lines_of(self._fd, 0)
         except OSError as exc:
             raise self._error(exc) from exc
+
+    def _doubt(self, length: int) -> None:
+        """What a killed process wrote behind ``length`` is in doubt: a sync of it may have failed. Errors: OSError."""
+        size = os.fstat(self._fd).st_size
+        if size > length and not self._sync_failed:
+            self._durable, self._taken, self._doubted = length, size - length, True
+            self._taken_crc = self._crc(length, size)
 
     def _rotated(self, old: tuple[Any, Any], length: int) -> Iterator[tuple[Path, int]]:
         """The file that was ours, from ``length`` on, and those that were rotated away after it. Errors: OSError."""
@@ -201,6 +211,8 @@ class FileSink:
         try:
             size = os.fstat(self._fd).st_size - self._torn
             if self._sync_failed:
+                self._require_taken(size)
+            if self._sync_failed or self._doubted:
                 self._write_again(size)
             os.fdatasync(self._fd)
             if self._new_name:
@@ -212,23 +224,26 @@ class FileSink:
         self._durable = size
         self._taken = self._taken_crc = 0
         self._sync_failed = ""
+        self._doubted = False
+
+    def _require_taken(self, size: int) -> None:
+        """Errors: OSError; SinkError when the file no longer ends with what was taken: nobody but the input has it."""
+        if size - self._durable != self._taken or self._crc(self._durable, size) != self._taken_crc:
+            raise SinkError(self._sync_failed)
+
+    def _crc(self, start: int, end: int) -> int:
+        """Of what is there, as write() sums it up. Errors: OSError."""
+        crc, at = 0, start
+        while at < end:
+            data = os.pread(self._fd, min(READ_BYTES, end - at), at)
+            if not data:
+                return -1
+            crc = zlib.crc32(_sampled(memoryview(data), at - start), crc)
+            at += len(data)
+        return crc
 
     def _write_again(self, size: int) -> None:
-        """Make the pages that a failed sync left clean dirty again, so that the next one has to write them.
-
-        Errors: OSError; SinkError when the file no longer ends with what was taken: then nobody but the input has it.
-        """
-        crc, at = 0, self._durable
-        if size - at != self._taken:
-            raise SinkError(self._sync_failed)
-        while at < size:
-            data = os.pread(self._fd, min(READ_BYTES, size - at), at)
-            if not data:
-                raise SinkError(self._sync_failed)
-            crc = zlib.crc32(_sampled(memoryview(data), at - self._durable), crc)
-            at += len(data)
-        if crc != self._taken_crc:
-            raise SinkError(self._sync_failed)
+        """Make the pages that a failed sync left clean dirty again: the next one has to write them. Errors: OSError."""
         flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
         # Linux appends with pwrite too, while the file is open for that.
         fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~os.O_APPEND)
@@ -306,7 +321,6 @@ class FileSink:
         os.fchmod(fd, MODE)
         if self._uid >= 0 and os.geteuid() == 0:
             os.fchown(fd, self._uid, self._gid)
-        self._new_name = True
         return fd
 
     def _require_ours(self, status: os.stat_result) -> None:

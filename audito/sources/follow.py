@@ -313,7 +313,10 @@ class Follower:
                 files = self._snapshot() or []
                 return sum(seen.size for seen in files[self._after_done(files) :])
             newer, _ = self._newer(file)
-            return max(file.size() - file.offset, 0) + sum(seen.size for seen in newer)
+            size = file.size()
+            if size < file.offset or not file.intact():
+                return -1  # it was cut in place, and a copy may have what we did not read
+            return size - file.offset + sum(seen.size for seen in newer)
         except OSError:
             return -1
 
@@ -390,7 +393,7 @@ class Follower:
         # The writer changed to a newer file before this look at the size, so the old one is at its end now.
         if file.size() > file.offset:
             return True
-        if not adjoins:
+        if not adjoins and not self._followed(newer[0]):
             self._note_gap("file_gone")
             self._pass_over(self._run_in(newer[:1]))
         return self._enter(newer[0], 0)
@@ -463,6 +466,10 @@ class Follower:
         if found.size < place.offset:
             self._note_gap("file_truncated")
             self._pass_over(run)
+        elif run is None and place.file and (lost := place.offset + place.end - place.stream - found.size) > 0:
+            # It was shortened behind the place: of what was given, only the start comes again.
+            self._note_gap("file_truncated")
+            self._pass_over(Run(place.stream + lost, place.offset, place.file))
         return self._enter(found, min(place.offset, found.size), same_text=True)
 
     def _newer(self, file: _File) -> tuple[list[Seen], bool]:
@@ -538,6 +545,12 @@ class Follower:
     def _next_run(self) -> Run | None:
         """Of what a process before this one was given, and this one not yet, the oldest run that begins there."""
         return next((run for run in self._place.later if run.stream > self._given), None)
+
+    def _followed(self, seen: Seen) -> bool:
+        """Whether a process before this one was given this file's start right behind what this one was given now."""
+        starts = range(self._given, self._given + 1 + self._line_open)  # it may have put a line end between
+        runs = [run for run in self._place.later if run.stream in starts and run.offset == 0]
+        return any(self._find([seen], run.file) for run in runs)
 
     def _run_in(self, files: list[Seen]) -> Run | None:
         """Of these runs the oldest whose file is there."""

@@ -236,6 +236,9 @@ class Kernel:
                     directory.entries[name] = node
                     if node.ino in self._free_inos:  # it had no name left
                         self._free_inos.remove(node.ino)
+                    elif node.names <= 0:  # its inode is another's by now
+                        self._ino += 1
+                        node.ino = self._ino
                 if now is not None and now not in directory.entries.values():
                     now.names = 0
                     self.release(now)
@@ -274,7 +277,8 @@ class Kernel:
         self.release(node)
 
     def release(self, node: Node) -> None:
-        if node.names <= 0 and not any(opened.node is node for opened in self.files.values()):
+        is_open = any(opened.node is node for opened in self.files.values())
+        if node.names <= 0 and not is_open and node.ino not in self._free_inos:
             self._free_inos.append(node.ino)
 
     def append(self, node: Node, data: bytes) -> None:

@@ -84,6 +84,7 @@ class Outcome:
     cuts: int = 0  # places where audit records may have been lost
     destroyed: set[str] = field(default_factory=set)  # streams of which bytes went that the daemon may not have read
     spliced: set[int] = field(default_factory=set)  # serials of records that a cut made of two
+    halved: set[int] = field(default_factory=set)  # serials of which a pipe had a part when the daemon was told to stop
     unplaced: bool = False  # they went while the daemon was down and had no place in them
     killed: bool = False
     jumped: bool = False
@@ -220,7 +221,9 @@ class World:
         self.steps = sorted(scenario.steps, key=lambda step: step.at_ms, reverse=True)
         self.armed: list[tuple[int, int, int, Step]] = []  # calls, latest time, order, step
         self.works: list[Iterator[None]] = []  # rotations that are under way
+        self.copied: Node | None = None  # a log that is to be emptied, now that there is a copy
         self.queues = {"audit": bytearray(), "sshd": bytearray()}  # what a pipe's writer could not write yet
+        self.given: set[int] = set()  # serials of the audit records that were written
         self.shorts = False
         self.reads = True
         self.idles = 0
@@ -472,6 +475,8 @@ class World:
     # -- writers
 
     def _write(self, stream: str, data: bytes) -> None:
+        if stream == "audit":
+            self.given.update(map(int, SERIAL.findall(data)))
         kind = self.scenario.audit if stream == "audit" else self.scenario.sshd
         if kind == "pipe":
             self.queues[stream] += data
@@ -518,6 +523,7 @@ class World:
         for stream in ("audit", "sshd"):
             self._complete(stream)
         self.power_cut = True
+        self._empty_copied()  # else there are two files that say the same, and none is the copy
         self.works.clear()
         self._note_pipes()
         self.restart_ms = restart_ms
@@ -556,6 +562,7 @@ class World:
 
     def _boot_again(self) -> None:
         self.power_cut = False
+        self.works.clear()  # also one that was to begin with the cut
         self.kernel.note("power cut")
         self.kernel.cut_power(lambda count: self.rng.randrange(count + 1))
         for path in (AUDIT_PIPE, SSHD_PIPE):
@@ -586,6 +593,9 @@ class World:
 
     def _note_pipes(self) -> None:
         """What is in a pipe when the daemon goes is lost; so is what it had read of one and not written."""
+        if self.scenario.audit == "pipe":
+            coming = b"".join([bytes(self.queues["audit"]), *(part[3] for part in self.inputs if part[2] == "audit")])
+            self.outcome.halved.update(self.given.intersection(map(int, SERIAL.findall(coming))))
         self.outcome.cuts += 1
         self.outcome.destroyed.update(
             stream for stream in ("audit", "sshd") if getattr(self.scenario, stream) == "pipe"
@@ -694,9 +704,15 @@ class World:
                 yield
         live = kernel.node(path)
         kernel.append(kernel.put(f"{path}.1"), bytes(live.data))
+        self.copied = live
         yield
-        live.data.clear()
-        kernel.changed(live)
+        self._empty_copied()
+
+    def _empty_copied(self) -> None:
+        if self.copied is not None:
+            self.copied.data.clear()
+            self.kernel.changed(self.copied)
+            self.copied = None
 
     def do_truncate(self, share: float) -> None:
         self._destroy("audit")
@@ -756,10 +772,15 @@ class World:
         for path in [*(f"{OUTPUT}.{number}" for number in numbers), OUTPUT]:
             if self.kernel.exists(path):
                 data = bytes(self.kernel.node(path).data)
-                if path != OUTPUT and (len(self.outcome.boots) > 1 or self.outcome.killed):
+                if path != OUTPUT and (len(self.outcome.boots) > 1 or self.outcome.killed or self._uncut()):
                     # The end of a file that is ours no more, torn by a power cut or a kill: its events come again.
                     data = data[: data.rfind(b"\n") + 1]
                 self.outcome.output += data
+
+    def _uncut(self) -> bool:
+        """What a full disk took of a line may not have been cut off again, as that failed, before a rotation."""
+        kinds = {step.args[0] for step in self.scenario.steps if step.kind == "error" and step.args[1] == OUT_DIR}
+        return bool(kinds & {"fstat", "ftruncate"}) and any(step.kind == "full" for step in self.scenario.steps)
 
 
 def _all_of(size: int) -> int:

@@ -344,6 +344,35 @@ def test_what_was_written_is_found_in_numbered_files_whatever_the_clock_said(pat
     other.close()
 
 
+def test_f10_what_a_killed_process_wrote_is_in_doubt_and_is_written_again(
+    path: Path, sink: FileSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sync of it may have failed: the pages are clean then, and the next sync would report success."""
+    write(sink, event(1))
+    sink.sync()
+    position = sink.position()
+    write(sink, event(2))
+    again: list[tuple[int, bytes]] = []
+    synced: list[int] = []
+    pwrite, fsync = os.pwrite, os.fsync
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: again.append((at, bytes(data))) or pwrite(fd, data, at))
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(stat.S_ISDIR(os.fstat(fd).st_mode)) or fsync(fd))
+    other = FileSink(path)
+    other.open()
+    assert b"".join(other.since(position)) == event(2)
+    assert other.position() == position
+    write(other, event(3))
+    other.sync()
+    assert again == [(len(event(1)), event(2) + event(3))]
+    assert synced == [True], "the name may not be durable, either"
+    assert other.position()["length"] == path.stat().st_size
+    write(other, event(4))
+    other.sync()
+    assert path.read_bytes() == b"".join(map(event, (1, 2, 3, 4)))
+    assert len(again) == len(synced) == 1
+    other.close()
+
+
 def test_reopen_goes_on_with_the_same_file(path: Path, sink: FileSink) -> None:
     write(sink, event(1))
     sink.reopen()

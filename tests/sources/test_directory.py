@@ -403,6 +403,51 @@ def test_a_place_behind_the_end_of_a_file_that_lost_it(log: Log, source: Directo
 # -- places
 
 
+def test_f05_shortened_behind_the_place_while_stopped_is_a_gap(log: Log, source: DirectorySource) -> None:
+    """What waited for its login line is partly gone: the rest comes again, and the stream counts on behind the gap."""
+    log.write(record(1) + record(2) + record(3))
+    assert read_all(source) == record(1) + record(2) + record(3)
+    other = restarted(source, log, len(record(1)))
+    os.truncate(log.live, len(record(1) + record(2)))
+    other.open()
+    assert read_all(other) == record(2)
+    assert other.take_gaps() == ["file_truncated"]
+    assert other.take_skipped() == len(record(3))
+    log.write(record(4))
+    assert read_all(other) == record(4)
+    third = restarted(other, log, len(record(1) + record(2) + record(3)))
+    third.open()
+    assert read_all(third) == record(4)
+    assert third.take_gaps() == []
+    third.close()
+
+
+def test_f04_a_file_that_is_deleted_while_it_is_read_again_adjoins_the_next(log: Log, source: DirectorySource) -> None:
+    """Read to its end before, it leads where it led then, though two newer ones are there now."""
+    log.write(record(1) + record(2))
+    read_all(source)
+    log.rotate()
+    log.write(record(3))
+    assert read_all(source) == record(3)
+    other = restarted(source, log, 0)
+    other.open()
+    Path(f"{log.live}.1").unlink()
+    log.rotate()
+    log.write(record(4))
+    assert read_all(other) == record(1) + record(2) + record(3) + record(4)
+    assert other.take_gaps() == []
+    assert other.take_skipped() == 0
+    other.close()
+
+
+def test_what_waits_is_not_known_while_a_file_is_emptied(log: Log, source: DirectorySource) -> None:
+    """Its copy may have what was not read: the daemon must not think that all was."""
+    log.write(record(1))
+    read_all(source)
+    os.truncate(log.live, 0)
+    assert source.waiting_bytes() == -1
+
+
 @pytest.mark.parametrize("how", ["rotated", "emptied"])
 def test_f06_behind_a_file_that_is_gone_all_keeps_its_offset(log: Log, source: DirectorySource, how: str) -> None:
     """The oldest unresolved byte lies in a file that is gone: what was read behind it is known to have been read."""
