@@ -119,6 +119,15 @@ cdef struct IndexEntry:             # the number beside the slot: a look-up touc
     uint32_t slot                   # + 1, 0: free
 
 
+cdef class SessionInfo:
+    # What Python is told of a session: a copy. As a dict it took four times as long, and a login asks for four.
+    cdef readonly uint32_t node, ses, actions, failures, commands
+    cdef readonly int32_t pid
+    cdef readonly uint64_t open_ms, seen_ms, born_ms
+    cdef readonly uint8_t state, correlation
+    cdef readonly bint ended, announced
+
+
 cdef class Sessions:
     # Flat table of sessions with two open-addressed indexes, by (node, ses) and by pid.
     #   by_ses[i]: linear probing, deletion shifts back: no tombstones

@@ -16,6 +16,28 @@ IDENTITY_TEXT_MAX: int
 """No login line came; the session is written with what the kernel knows."""
 
 @final
+class SessionInfo:
+    """What was known of a session when it was asked for.
+
+    ``state``: STATE_…; ``born_ms``: by the wall clock, 0 in a replay; ``correlation``: an index of
+    events.CORRELATIONS; ``announced``: opened() was called for it.
+    """
+
+    node: int
+    ses: int
+    pid: int
+    open_ms: int
+    seen_ms: int
+    born_ms: int
+    state: int
+    ended: bool
+    announced: bool
+    actions: int
+    failures: int
+    commands: int
+    correlation: int
+
+@final
 class Sessions:
     """Flat table of audit sessions, indexed by (node, session number) and by pid; allocated at start.
 
@@ -46,12 +68,7 @@ class Sessions:
         """As waiting(), by the wall clock at their opening; one that has none yet counts from ``now_ms`` on."""
     def of_pid(self, pid: int) -> list[int]:
         """Slots of the sessions that this process opened, in the order of opening."""
-    def info(self, slot: int) -> dict[str, Any]:
-        """What is known of a session.
-
-        ses, node, pid, open_ms, seen_ms, born_ms, state, ended, proven, waiting, announced, generation, actions,
-        failures, commands, correlation (an index of events.CORRELATIONS).
-        """
+    def info(self, slot: int) -> SessionInfo: ...
     def held_stamps(self) -> list[tuple[int, int, int]]:
         """(node, record time in ms, serial) of the events that wait for a login line."""
     def held_lines(self, slot: int, record_type: int) -> list[bytes]:

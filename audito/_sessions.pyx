@@ -1,5 +1,6 @@
 """Audit sessions: a flat table with its indexes, lists and the events that wait. See _sessions.pxd for the structs."""
 
+cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uintptr_t
@@ -81,6 +82,12 @@ cdef inline uint8_t *put_identity(uint8_t *p, uint32_t slot, Session *s) noexcep
 cdef bytes enclosed(bytes before, const uint8_t *text, const uint8_t *end, bytes behind):
     # The list or object of these members, each with a comma behind it.
     return before + text[:end - text - (end > text)] + behind
+
+
+@cython.final
+@cython.freelist(8)
+cdef class SessionInfo:
+    pass
 
 
 cdef class Sessions:
@@ -406,12 +413,21 @@ cdef class Sessions:
 
     def info(self, int32_t slot):
         cdef Session *s = self.checked(slot)
-        return {"ses": s.ses, "node": s.node, "pid": s.pid, "open_ms": s.open_ms, "seen_ms": s.seen_ms,
-                "born_ms": s.born_ms,
-                "state": s.state, "ended": bool(s.ended), "proven": bool(s.proven), "waiting": s.list == LIST_WAITING,
-                "announced": bool(s.announced),
-                "generation": s.generation, "actions": s.actions, "failures": s.failures, "commands": s.commands,
-                "correlation": s.correlation}
+        cdef SessionInfo info = SessionInfo.__new__(SessionInfo)
+        info.node = s.node
+        info.ses = s.ses
+        info.pid = s.pid
+        info.open_ms = s.open_ms
+        info.seen_ms = s.seen_ms
+        info.born_ms = s.born_ms
+        info.state = s.state
+        info.ended = s.ended
+        info.announced = s.announced
+        info.actions = s.actions
+        info.failures = s.failures
+        info.commands = s.commands
+        info.correlation = s.correlation
+        return info
 
     def generation(self, int32_t slot):
         if slot < 0 or <uint32_t>slot >= self.used or self.slots[slot].state == SESSION_FREE:

@@ -20,7 +20,7 @@ from msgspec import Meta, Raw, Struct
 from audito import events
 from audito._fastparse import AuditStream
 from audito._logins import event_id
-from audito._sessions import IDENTITY_TEXT_MAX, STATE_BOUND, STATE_KERNEL, Sessions
+from audito._sessions import IDENTITY_TEXT_MAX, STATE_BOUND, STATE_KERNEL, SessionInfo, Sessions
 from audito.ends import Ended, Ends, EndsState, Reason, Unopened
 from audito.errors import StateError
 from audito.filters import Filter, Filters
@@ -492,13 +492,13 @@ class Core:
             session = self._sessions.info(slot)
             if not self._of_one_boot(login, session):
                 continue
-            if session["state"] == STATE_BOUND:
+            if session.state == STATE_BOUND:
                 if self._repeats(slot, session, login):
                     self._counts["logins_repeated"] += 1
                     return
-                login.contested = login.contested or not session["ended"]
-            elif session["announced"] and self._fits(login, session) and self._is_of_its_peer(slot, session, login):
-                distance = abs(login.time_ms - session["open_ms"]) if login.timed else 0
+                login.contested = login.contested or not session.ended
+            elif session.announced and self._fits(login, session) and self._is_of_its_peer(slot, session, login):
+                distance = abs(login.time_ms - session.open_ms) if login.timed else 0
                 if best is None or distance < best[0]:
                     best = (distance, slot)
         self._wait(login)
@@ -508,13 +508,13 @@ class Core:
     def _choose(self, slot: int) -> None:
         """Bind a session to the first that came of the logins that wait and fit, if enough is known for that."""
         session = self._sessions.info(slot)
-        fitting = [login for login in self._pending.get(session["pid"], ()) if self._fits(login, session)]
+        fitting = [login for login in self._pending.get(session.pid, ()) if self._fits(login, session)]
         of_peer = [login for login in fitting if self._is_of_its_peer(slot, session, login)]
         if fitting and not self._must_wait(slot, session, fitting, of_peer) and of_peer:
             self._bind_first(slot, of_peer)
 
     def _must_wait(
-        self, slot: int, session: dict[str, Any], fitting: list[PendingLogin], of_peer: list[PendingLogin]
+        self, slot: int, session: SessionInfo, fitting: list[PendingLogin], of_peer: list[PendingLogin]
     ) -> bool:
         """Whether more has to be known of a session to which lines of several logins fit, or one that is later.
 
@@ -522,12 +522,11 @@ class Core:
         line stamped later is mostly the next login's with this pid. USER_START says from where the session comes; where
         there is none, its time passes.
         """
-        if session["state"] == STATE_KERNEL or self._is_settled(slot) or self._session_start(slot, session["pid"]):
-            return False
-        is_told = len(of_peer) < len(fitting) or self._told_peer(session) != ""
-        first = of_peer[0] if of_peer else fitting[0]
-        is_later = first.timed and first.time_ms > session["open_ms"]
-        if of_peer and all(map(first.is_alike, of_peer[1:])) and (is_told or not is_later):
+        if of_peer and all(map(of_peer[0].is_alike, of_peer[1:])):
+            is_later = of_peer[0].timed and of_peer[0].time_ms > session.open_ms
+            if not is_later or len(of_peer) < len(fitting) or self._told_peer(session):
+                return False
+        if session.state == STATE_KERNEL or self._is_settled(slot) or self._session_start(slot, session.pid):
             return False
         self._early[slot] = self._sessions.generation(slot)
         return True
@@ -539,7 +538,7 @@ class Core:
         """Bind a session of ``_early`` to the first line that fits; returns whether there was one."""
         del self._early[slot]
         session = self._sessions.info(slot)
-        waiting = self._pending.get(session["pid"], ())
+        waiting = self._pending.get(session.pid, ())
         fitting = [
             login for login in waiting if self._fits(login, session) and self._is_of_its_peer(slot, session, login)
         ]
@@ -547,17 +546,17 @@ class Core:
             self._bind_first(slot, fitting)
         return bool(fitting)
 
-    def _repeats(self, slot: int, session: dict[str, Any], login: PendingLogin) -> bool:
+    def _repeats(self, slot: int, session: SessionInfo, login: PendingLogin) -> bool:
         """Whether the login is the one that the session is bound to: a line that was read twice.
 
         The same peer and identity may come again with the same pid, later: then the times do not fit, or, where
         the lines have none, the first session is over.
         """
-        if not (self._fits(login, session) if login.timed else not session["ended"]):
+        if not (self._fits(login, session) if login.timed else not session.ended):
             return False
         return self._sessions.identity(slot) == (bytes(login.source), bytes(login.subjects))
 
-    def _fits(self, login: PendingLogin, session: dict[str, Any]) -> bool:
+    def _fits(self, login: PendingLogin, session: SessionInfo) -> bool:
         """Whether line and session can be of one login.
 
         sshd logs the line, then opens the session: the LOGIN record is a little later, not earlier. A line without
@@ -566,34 +565,37 @@ class Core:
         if not self._of_one_boot(login, session):
             return False
         if not login.timed:
-            both_live = login.seen_ms and session["born_ms"]
-            return not both_live or login.seen_ms - session["born_ms"] <= UNTIMED_WINDOW_MS
-        if session["ended"] and session["seen_ms"] + JOIN_SLACK_MS < login.time_ms:
+            both_live = login.seen_ms and session.born_ms
+            return not both_live or login.seen_ms - session.born_ms <= UNTIMED_WINDOW_MS
+        if session.ended and session.seen_ms + JOIN_SLACK_MS < login.time_ms:
             return False
-        later_ms: int = session["open_ms"] - login.time_ms
+        later_ms = session.open_ms - login.time_ms
         return -JOIN_SLACK_MS <= later_ms <= self.settings.join_window_ms
 
-    def _is_of_its_peer(self, slot: int, session: dict[str, Any], login: PendingLogin) -> bool:
+    def _is_of_its_peer(self, slot: int, session: SessionInfo, login: PendingLogin) -> bool:
         """Whether the kernel does not say that the session came from elsewhere: then the pid was used again."""
         said = _source_decoder.decode(login.source).value
         lines = self._sessions.held_lines(slot, USER_START)
-        if session["state"] == STATE_KERNEL and (known := self._sessions.identity(slot)):
-            peer = _address(_source_decoder.decode(known[0]).value)
+        if session.state == STATE_KERNEL and (known := self._sessions.identity(slot)):
+            peer = _source_decoder.decode(known[0]).value
         elif not lines:
-            peer = _address(self._told_peer(session))
+            peer = self._told_peer(session)
         elif b" hostname=%s addr=%s " % (said.encode(), said.encode()) in lines[0]:
             return True  # mostly so, and a twentieth of what reading all of it costs
         else:
             # What sshd told PAM; where that is a name (UseDNS), `addr` is only one of the addresses that it may have.
-            peer = _address(self._session_start(slot, session["pid"]).get("hostname", ""))
-        return peer is None or _address(said) in (peer, None)
+            peer = self._session_start(slot, session.pid).get("hostname", "")
+        if peer in ("", said):
+            return True
+        address = _address(peer)
+        return address is None or _address(said) in (address, None)
 
-    def _told_peer(self, session: dict[str, Any]) -> str:
+    def _told_peer(self, session: SessionInfo) -> str:
         """What sshd told of the session before it was opened; not what it told of one before, with the same pid."""
-        opened_ms = session["open_ms"]
-        others = (self._sessions.info(slot)["open_ms"] for slot in self._sessions.of_pid(session["pid"]))
+        opened_ms = session.open_ms
+        others = (self._sessions.info(slot).open_ms for slot in self._sessions.of_pid(session.pid))
         before_ms = max((one_ms for one_ms in others if one_ms < opened_ms), default=0)
-        return self._vendor.peer(session["pid"], before_ms, opened_ms)
+        return self._vendor.peer(session.pid, before_ms, opened_ms)
 
     def _session_start(self, slot: int, pid: int) -> dict[str, str]:
         """The fields of sshd's USER_START of a session that waits, {} where it did not come."""
@@ -603,8 +605,8 @@ class Core:
                 return fields
         return {}
 
-    def _of_one_boot(self, login: PendingLogin, session: dict[str, Any]) -> bool:
-        return not self._boot_ms or (login.time_ms < self._boot_ms) == bool(session["open_ms"] < self._boot_ms)
+    def _of_one_boot(self, login: PendingLogin, session: SessionInfo) -> bool:
+        return not self._boot_ms or (login.time_ms < self._boot_ms) == (session.open_ms < self._boot_ms)
 
     def _session_opened(self, slot: int) -> None:
         """The kernel opened a session: bind it if a login line with its pid waits."""
@@ -631,18 +633,18 @@ class Core:
     def _session_inherited(self, slot: int, parent: int) -> None:
         """A session that somebody opened from inside another is of the same login."""
         identity = self._sessions.identity(parent)
-        if identity is None or self._sessions.info(parent)["state"] < STATE_BOUND:
+        if identity is None or self._sessions.info(parent).state < STATE_BOUND:
             return  # the other has no identity yet either: this one waits for a login line of its own
         self._sessions.identify(slot, *identity)
         self._counts["joins_inherited"] += 1
-        self._audit.bind(slot, self._sessions.info(parent)["correlation"])
+        self._audit.bind(slot, self._sessions.info(parent).correlation)
 
     def _bind(self, slot: int, login: PendingLogin) -> None:
         session = self._sessions.info(slot)
-        correlation = "late" if session["state"] == STATE_KERNEL else "pid"
+        correlation = "late" if session.state == STATE_KERNEL else "pid"
         self._counts[f"joins_{correlation}"] += 1
         self._sessions.identify(slot, login.source, login.subjects)
-        self._vendor.forget(login.pid, session["open_ms"])
+        self._vendor.forget(login.pid, session.open_ms)
         self._audit.bind(slot, events.CORRELATIONS.index(correlation))
 
     def _wait(self, login: PendingLogin) -> None:
@@ -671,7 +673,7 @@ class Core:
         self._settle(login)
         slot = self._claimed(login) if login.contested else None
         if slot is not None:
-            self._conflict(login, slot, str(self._sessions.info(slot)["ses"]))
+            self._conflict(login, slot, str(self._sessions.info(slot).ses))
             return
         self._counts["logins_without_session"] += 1
         if self._audit.lines:  # else nobody reads audit records here, and no login can have a session
@@ -684,8 +686,8 @@ class Core:
         """The bound session that a login claims: of its pid, and not over by then, which may be known only by now."""
         for slot in reversed(self._sessions.of_pid(login.pid)):
             session = self._sessions.info(slot)
-            if session["state"] == STATE_BOUND and not (
-                session["ended"] and login.timed and session["seen_ms"] <= login.time_ms
+            if session.state == STATE_BOUND and not (
+                session.ended and login.timed and session.seen_ms <= login.time_ms
             ):
                 return slot
         return None
@@ -720,9 +722,9 @@ class Core:
         window_ms = self.settings.join_window_ms
         self._ends.expire(self._sshd_clock_ms, self._sshd_now_ms)
         for slot, generation in list(self._early.items()) if self._early else ():
-            if self._sessions.generation(slot) != generation or self._sessions.info(slot)["state"] >= STATE_BOUND:
+            if self._sessions.generation(slot) != generation or self._sessions.info(slot).state >= STATE_BOUND:
                 del self._early[slot]
-            elif self._is_settled(slot) or self._session_start(slot, self._sessions.info(slot)["pid"]):
+            elif self._is_settled(slot) or self._session_start(slot, self._sessions.info(slot).pid):
                 self._bind_early(slot)
         if self._sshd_clock_ms > window_ms:
             for slot in self._sessions.waiting(self._sshd_clock_ms - window_ms):
@@ -746,8 +748,8 @@ class Core:
         """Whether the audit side is so far past the session's LOGIN that what tells its account has come."""
         session = self._sessions.info(slot)
         return bool(
-            self._audit.clock_ms - session["open_ms"] > SETTLE_MS
-            or (session["born_ms"] and self._audit_now_ms - session["born_ms"] > SETTLE_MS)
+            self._audit.clock_ms - session.open_ms > SETTLE_MS
+            or (session.born_ms and self._audit_now_ms - session.born_ms > SETTLE_MS)
         )
 
     def _is_over(self, login: PendingLogin, limit_ms: int) -> bool:
@@ -771,8 +773,8 @@ class Core:
         if self._is_early(slot) and self._bind_early(slot):
             return
         session = self._sessions.info(slot)
-        pid = session["pid"]
-        told = self._vendor.take(pid, session["open_ms"]) or Told(0)
+        pid = session.pid
+        told = self._vendor.take(pid, session.open_ms) or Told(0)
         account, address = told.account or events.UNKNOWN, told.address or events.UNKNOWN
         start = self._session_start(slot, pid)
         account, address = start.get("acct", account), start.get("addr", address)
@@ -782,7 +784,7 @@ class Core:
         self._counts[f"joins_{correlation}"] += 1
         self._sessions.identify(slot, _encoder.encode(source), _encoder.encode(subjects))
         # The time is a part of it: a session of the boot before may have had the same number, and the same pid.
-        named = f"{self.settings.boot_id} {session['node']} {session['ses']} {pid} {session['open_ms']}"
+        named = f"{self.settings.boot_id} {session.node} {session.ses} {pid} {session.open_ms}"
         self._write(
             events.UserLogin(
                 events.LoginMetadata(
@@ -790,13 +792,13 @@ class Core:
                     events.LoginExtra(correlation=correlation),
                 ),
                 "UserLogin",
-                events.time_text(session["open_ms"]),
+                events.time_text(session.open_ms),
                 source,
                 "succeeded",
                 subjects,
                 "auditd",
                 self._target,
-                {**told.data(), "session": str(session["ses"])},
+                {**told.data(), "session": str(session.ses)},
             )
         )
         self._audit.bind(slot, events.CORRELATIONS.index(correlation))
@@ -809,15 +811,15 @@ class Core:
         identity = self._sessions.identity(slot)
         assert identity is not None, "what is not bound holds its end"
         extra = events.LogoutExtra(
-            max(end_ms - session["open_ms"], 0),
-            session["actions"],
-            session["commands"],
-            session["failures"],
-            correlation=events.CORRELATIONS[session["correlation"]],
+            max(end_ms - session.open_ms, 0),
+            session.actions,
+            session.commands,
+            session.failures,
+            correlation=events.CORRELATIONS[session.correlation],
         )
         source, subjects = map(Raw, identity)
         self._ends.session(
-            Ended(session["pid"], end_ms, self._now_ms, str(session["ses"]), "auditd", extra, source, subjects)
+            Ended(session.pid, end_ms, self._now_ms, str(session.ses), "auditd", extra, source, subjects)
         )
 
     def _login_ended(self, record: LoginRecord) -> None:
