@@ -508,10 +508,22 @@ class Core:
     def _choose(self, slot: int) -> None:
         """Bind a session to the first that came of the logins that wait and fit, if enough is known for that."""
         session = self._sessions.info(slot)
-        fitting = [login for login in self._pending.get(session.pid, ()) if self._fits(login, session)]
+        fitting = self._fitting(session)
         of_peer = [login for login in fitting if self._is_of_its_peer(slot, session, login)]
         if fitting and not self._must_wait(slot, session, fitting, of_peer) and of_peer:
             self._bind_first(slot, of_peer)
+
+    def _fitting(self, session: SessionInfo) -> list[PendingLogin]:
+        """The logins that wait and can be the session's.
+
+        One that was there when an earlier session with its pid was opened is that one's: sshd logs, then opens.
+        """
+        before_ms = self._opened_before(session)
+        return [
+            login
+            for login in self._pending.get(session.pid, ())
+            if self._fits(login, session) and not (login.timed and login.time_ms <= before_ms)
+        ]
 
     def _must_wait(
         self, slot: int, session: SessionInfo, fitting: list[PendingLogin], of_peer: list[PendingLogin]
@@ -538,10 +550,7 @@ class Core:
         """Bind a session of ``_early`` to the first line that fits; returns whether there was one."""
         del self._early[slot]
         session = self._sessions.info(slot)
-        waiting = self._pending.get(session.pid, ())
-        fitting = [
-            login for login in waiting if self._fits(login, session) and self._is_of_its_peer(slot, session, login)
-        ]
+        fitting = [login for login in self._fitting(session) if self._is_of_its_peer(slot, session, login)]
         if fitting:
             self._bind_first(slot, fitting)
         return bool(fitting)
@@ -592,10 +601,15 @@ class Core:
 
     def _told_peer(self, session: SessionInfo) -> str:
         """What sshd told of the session before it was opened; not what it told of one before, with the same pid."""
-        opened_ms = session.open_ms
-        others = (self._sessions.info(slot).open_ms for slot in self._sessions.of_pid(session.pid))
-        before_ms = max((one_ms for one_ms in others if one_ms < opened_ms), default=0)
-        return self._vendor.peer(session.pid, before_ms, opened_ms)
+        return self._vendor.peer(session.pid, self._opened_before(session), session.open_ms)
+
+    def _opened_before(self, session: SessionInfo) -> int:
+        """When the session before with this pid was opened, 0 where none is known."""
+        slots = self._sessions.of_pid(session.pid)
+        if len(slots) < 2:
+            return 0
+        others = [other for other in map(self._sessions.info, slots) if other.node == session.node]
+        return max((other.open_ms for other in others if other.open_ms < session.open_ms), default=0)
 
     def _session_start(self, slot: int, pid: int) -> dict[str, str]:
         """The fields of sshd's USER_START of a session that waits, {} where it did not come."""
