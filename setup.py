@@ -2,7 +2,9 @@
 
 Environment: ``AUDITO_DEBUG=1`` -O0, asserts and bounds checks; ``AUDITO_SANITIZE=1`` ASan and UBSan;
 ``AUDITO_FUZZ=1`` both, and counters of what is reached, for libFuzzer: needs clang (``make fuzz``);
-``AUDITO_WERROR=1`` warnings of Cython and of the C compiler are errors (``make lint``).
+``AUDITO_WERROR=1`` warnings of Cython and of the C compiler are errors (``make lint``);
+``AUDITO_PROFILE=collect`` modules that count, where they run, which way the code goes, ``AUDITO_PROFILE=use`` modules
+built by those counts: gcc, both in one place (``make release``).
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ DEBUG = os.environ.get("AUDITO_DEBUG") == "1"
 SANITIZE = os.environ.get("AUDITO_SANITIZE") == "1"
 FUZZ = os.environ.get("AUDITO_FUZZ") == "1"
 WERROR = os.environ.get("AUDITO_WERROR") == "1"
+PROFILE = os.environ.get("AUDITO_PROFILE", "")
 
 SWITCHES = {"debug": DEBUG, "sanitize": SANITIZE, "fuzz": FUZZ, "werror": WERROR}
 FLAVOUR = "-".join(name for name, on in SWITCHES.items() if on) or "release"
 BUILD_DIR = Path("build", f"cython-{FLAVOUR}")
+PROFILE_DIR = Path("build", "profile").absolute()
 
 DIRECTIVES = {
     "language_level": 3,
@@ -62,6 +66,18 @@ def compile_args() -> list[str]:
     return args
 
 
+def profile_args() -> tuple[list[str], list[str]]:
+    """For the compiler and for the linker. Not among the flags that Cython notes in the C: its lines have to stay."""
+    if PROFILE == "collect":
+        return ["-fprofile-generate", f"-fprofile-dir={PROFILE_DIR}"], ["-fprofile-generate"]
+    if PROFILE == "use":
+        # What the stages do not reach is built as without a profile. Inlined by one, Cython's own code looks as if it
+        # used variables that are not set.
+        used = [f"-fprofile-use={PROFILE_DIR}", "-fprofile-partial-training"]
+        return [*used, "-Wno-missing-profile", "-Wno-maybe-uninitialized"], []
+    return [], []
+
+
 def define_macros() -> list[tuple[str, str | None]]:
     """``AUDITO_DEBUG`` is always 0 or 1, so that C and Cython may say ``if AUDITO_DEBUG`` at no cost."""
     macros: list[tuple[str, str | None]] = [("AUDITO_DEBUG", str(int(DEBUG)))]
@@ -94,14 +110,18 @@ class BuildExt(build_ext):
         written = cythonize(self.extensions, build_dir=str(BUILD_DIR), compiler_directives=DIRECTIVES, quiet=True)
         for extension, with_c in zip(self.extensions, written, strict=True):
             extension.sources = with_c.sources
+            compile_more, link_more = profile_args()
+            extension.extra_compile_args += compile_more
+            extension.extra_link_args = extension.extra_link_args + link_more
+        flavour = FLAVOUR + PROFILE  # objects have one place with a profile or without: gcc looks for the counts by it
         flavour_path = Path("build", "inplace-flavour")
         if self.inplace:
             built = flavour_path.read_text() if flavour_path.exists() else ""
-            self.force = self.force or built != FLAVOUR
+            self.force = self.force or built != flavour
         super().run()
         if self.inplace:
             flavour_path.parent.mkdir(exist_ok=True)
-            flavour_path.write_text(FLAVOUR)
+            flavour_path.write_text(flavour)
 
     def finalize_options(self) -> None:
         super().finalize_options()

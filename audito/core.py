@@ -488,7 +488,8 @@ class Core:
         )
         self._ends.login(record.pid, login.source)
         best: tuple[int, int] | None = None
-        for slot in self._sessions.of_pid(record.pid):
+        slots = self._sessions.of_pid(record.pid)
+        for slot in slots:
             session = self._sessions.info(slot)
             if not self._of_one_boot(login, session):
                 continue
@@ -497,7 +498,9 @@ class Core:
                     self._counts["logins_repeated"] += 1
                     return
                 login.contested = login.contested or not session.ended
-            elif session.announced and self._fits(login, session) and self._is_of_its_peer(slot, session, login):
+            elif session.announced and self._fits(login, session):
+                if len(slots) > 1 and not self._is_of_its_peer(slot, session, login):
+                    continue  # of one alone _choose() asks that
                 distance = abs(login.time_ms - session.open_ms) if login.timed else 0
                 if best is None or distance < best[0]:
                     best = (distance, slot)

@@ -91,11 +91,12 @@ class Vendor:
 
     def _tell_peer(self, pid: int, time_ms: int, peer: str) -> None:
         """The last thing that is told before LOGIN. From elsewhere it is of another login: what was told is not its."""
-        told = self._told.pop(pid, None)
+        told = self._told.get(pid)
         if told is None or time_ms - told.time_ms > KEY_AGE_MS or (told.peer and told.peer != peer):
-            told = Told(time_ms)
-        told.peer, told.peer_ms = peer, time_ms
-        self._keep(pid, told)
+            self._told.pop(pid, None)
+            self._keep(pid, Told(time_ms, peer=peer, peer_ms=time_ms))
+        else:
+            told.peer, told.peer_ms = peer, time_ms
 
     def _keep(self, pid: int, told: Told) -> None:
         self._told[pid] = told
