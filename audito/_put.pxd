@@ -4,7 +4,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from audito._scan cimport Span, load8
+from audito._scan cimport Span, below, equal, load8
 
 cdef enum:
     NUMBER_BYTES_MAX = 20           # of 2**64 - 1
@@ -62,11 +62,8 @@ cdef inline uint8_t *put_number(uint8_t *p, uint64_t number) noexcept nogil:
 
 cdef inline uint64_t unplain(uint64_t word) noexcept nogil:
     # The high bit of a byte is set where one of eight is not ASCII, a control byte, a quote or a backslash, and perhaps of
-    # others behind the first one. A word less so many in each byte borrows where the byte is below that.
-    cdef uint64_t quote = word ^ 0x2222222222222222ULL
-    cdef uint64_t backslash = word ^ 0x5C5C5C5C5C5C5C5CULL
-    return (word | ((word - 0x2020202020202020ULL) & ~word) | ((quote - 0x0101010101010101ULL) & ~quote)
-            | ((backslash - 0x0101010101010101ULL) & ~backslash)) & 0x8080808080808080ULL
+    # others behind the first one.
+    return word & 0x8080808080808080ULL | below(word, c' ') | equal(word, c'"') | equal(word, c'\\')
 
 
 cdef inline bint put_plain(uint8_t *p, const uint8_t *text, Py_ssize_t len) noexcept nogil:

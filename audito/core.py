@@ -519,14 +519,11 @@ class Core:
     def _fitting(self, session: SessionInfo) -> list[PendingLogin]:
         """The logins that wait and can be the session's.
 
-        One that was there when an earlier session with its pid was opened is that one's: sshd logs, then opens.
+        One that was there when an earlier session with its pid was opened is rather that one's: sshd logs, then opens.
         """
+        fitting = [login for login in self._pending.get(session.pid, ()) if self._fits(login, session)]
         before_ms = self._opened_before(session)
-        return [
-            login
-            for login in self._pending.get(session.pid, ())
-            if self._fits(login, session) and not (login.timed and login.time_ms <= before_ms)
-        ]
+        return [login for login in fitting if not login.timed or login.time_ms > before_ms] or fitting
 
     def _must_wait(
         self, slot: int, session: SessionInfo, fitting: list[PendingLogin], of_peer: list[PendingLogin]
