@@ -88,6 +88,8 @@ cdef class ActionBuilder(Reader):
             raise ValueError(f"a UserAction's frame of {len(self.frame)} parts")
         for i in range(FRAME_PARTS):
             self.frame_parts[i] = span_of(<const uint8_t *><const char *>(<bytes>self.frame[i]), len(self.frame[i]))
+        if len(events.CORRELATIONS) != CORRELATIONS:
+            raise ValueError(f"{len(events.CORRELATIONS)} correlations")
         for i in range(CORRELATIONS):
             self.correlations[i] = key_of(f',"correlation":"{events.CORRELATIONS[i]}"'.encode())
         self.privileged = field_names(PRIVILEGE_PROGRAMS, self.frame)

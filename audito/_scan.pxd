@@ -157,7 +157,8 @@ cdef inline int64_t eight_digits(uint64_t word) noexcept nogil:
 cdef inline int64_t digits(const uint8_t **cursor, const uint8_t *end, int count_max) noexcept nogil:
     # A decimal number of 1..count_max digits at the cursor, which moves behind it; -1 when there is none.
     # count_max of 18 or less cannot overflow.
-    cdef const uint8_t *p = cursor[0]
+    cdef const uint8_t *start = cursor[0]
+    cdef const uint8_t *p = start
     cdef const uint8_t *stop = p + count_max if end - p > count_max else end
     cdef int64_t value = 0
     cdef uint8_t digit
@@ -167,9 +168,8 @@ cdef inline int64_t digits(const uint8_t **cursor, const uint8_t *end, int count
             break
         value = value * 10 + digit
         p += 1
-    end = cursor[0]
     cursor[0] = p
-    return value if p != end else -1
+    return value if p != start else -1
 
 
 cdef inline int64_t digits_8(const uint8_t **cursor, const uint8_t *end, int count_max) noexcept nogil:

@@ -11,9 +11,9 @@ from msgspec import Raw
 STATE_BOUND: int
 """A session's state from which on it has an identity: a login line's."""
 STATE_KERNEL: int
+"""No login line came; the session is written with what the kernel knows."""
 IDENTITY_TEXT_MAX: int
 """Bytes of a source, or of subjects, that identify() takes."""
-"""No login line came; the session is written with what the kernel knows."""
 
 @final
 class SessionInfo:

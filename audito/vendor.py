@@ -26,9 +26,9 @@ KEY_AGE_MS = 600_000
 PEER_AGE_MS = 10_000
 """How long before its session's LOGIN the peer is told of at most: setcred is next to it, and pids come again."""
 
-_PAM = re.compile(
-    rb"[ ']op=PAM:(?:accounting|setcred) [^\n]* hostname=([^ ]+) addr=[^ ]+ terminal=[^ ]+ res=(success)?"
-)
+_PAM = re.compile(rb"[ ']op=PAM:(?:accounting|setcred) ")
+_PEER = re.compile(rb" hostname=([^ ]+) addr=[^ ]+ terminal=[^ ]+ res=(success)?")
+"""libaudit's words at the end of the record; what stands before them may be text of who logs in."""
 
 
 class Told(Struct, gc=False):
@@ -63,9 +63,9 @@ class Vendor:
 
     def tell(self, pid: int, time_ms: int, line: bytes) -> None:
         """Take a record of sshd that is of no session. What failed, or is of no key and no peer, says nothing."""
-        if pam := _PAM.search(line):
-            if pam[2]:
-                self._tell_peer(pid, time_ms, pam[1].decode(errors="replace"))
+        if (pam := _PAM.search(line)) and (peer := _PEER.match(line, max(line.rfind(b" hostname="), pam.end() - 1))):
+            if peer[2]:
+                self._tell_peer(pid, time_ms, peer[1].decode(errors="replace"))
             return
         fields = record_fields(line)
         if fields.get("res") not in ("success", "1", "yes"):

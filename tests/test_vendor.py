@@ -7,8 +7,9 @@ import json
 from typing import Any
 
 from audito.core import Core, CoreSettings
-from audito.vendor import KEY_AGE_MS, LOGINS_MAX
+from audito.vendor import KEY_AGE_MS, LOGINS_MAX, Vendor
 from tests.records import Log, accepted
+from tests.test_sshd_linear import filled, growth
 
 DIGEST = bytes(range(100, 132))
 FINGERPRINT = "SHA256:" + ":".join(f"{byte:02x}" for byte in DIGEST)
@@ -107,3 +108,25 @@ def test_logins_that_never_get_a_session_are_bounded() -> None:
     forgotten, kept = [event for event in events_of(core) if event["type"] == "UserLogin"]
     assert "SSHKeySum" not in forgotten["data"]
     assert kept["data"]["SSHKeySum"] == SSH_FINGERPRINT
+
+
+def test_f18_what_looks_like_pams_words_takes_time_as_it_has_bytes() -> None:
+    core, log = new_core(), Log()
+    head = b"pid=4000 uid=0 auid=4294967295 ses=4294967295 msg='exe=\"/usr/sbin/sshd\""
+    for between in (b" op=PAM:accounting", b" op=PAM:setcred hostname=a", b" hostname=a addr=b terminal=c"):
+        for tail in (b"'", b" op=PAM:setcred hostname='", b" hostname=a addr=b terminal=c res'"):
+            made = lambda size, b=between, t=tail: filled(head, b, t, size)  # noqa: E731
+            costs = growth(lambda body: core.feed_audit(log.event(("USER_ACCT", body))), made, 8_000)
+            assert not costs, (between, tail, costs)
+
+
+def test_the_last_words_of_pams_record_say_from_where() -> None:
+    for text, peer in (
+        ('op=PAM:accounting grantors=pam_unix acct="eve"', "?"),
+        ("op=PAM:setcred  hostname=1.2.3.4 addr=1.2.3.4 terminal=ssh res=success", "?"),
+        ("xop=PAM:setcred op=PAM:other ", ""),
+        ("op=PAM:session_open ", ""),
+    ):
+        vendor = Vendor()
+        vendor.tell(4000, 1, told(Log(), "USER_ACCT", text))
+        assert vendor.peer(4000, 0, 1) == peer
