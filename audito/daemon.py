@@ -686,7 +686,7 @@ class Daemon:
 
     def _is_late(self, limit_ms: int) -> bool:
         """Whether a signal came so long ago. At the end of the input, without one, there is no hurry."""
-        return bool(self._signal_ms) and monotonic_ms() >= self._signal_ms + limit_ms
+        return bool(self._stop_signal) and monotonic_ms() >= self._signal_ms + limit_ms
 
     async def _finish(self) -> None:
         """The order of shutdown. What is not resolved is read again after a restart, where it can be read again."""

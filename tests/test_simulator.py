@@ -46,6 +46,7 @@ FOUND = {
     85486: "a state that goes bad twice", 78574: "a directory that cannot be listed", 81652: "the same, at the first start",
     48011: "two lines of one pid, and half a LOGIN before a boot",
     21319: "a pipe, and a kill before a serial was saved", 21469: "a log cut twice in one millisecond",
+    237354: "a write to a pipe that fails in the middle of a line", 230472: "SIGTERM in the first millisecond after a boot",
 }  # fmt: skip
 """Seeds that broke something once."""
 

@@ -195,11 +195,13 @@ class StreamSink:
             try:
                 count = os.write(self._fd, data[taken:])
             except OSError as exc:
-                if exc.errno in GONE:
+                is_pipe = self._pipe_bytes() > 0
+                if exc.errno in GONE and not (is_pipe and exc.errno == errno.EIO):  # that is of a terminal
                     self._readers_lost += 1
                     self._disconnect(self._unread_bytes())
                 elif exc.errno not in LATER and not taken:
-                    self._hang_up()
+                    if not is_pipe:  # else its reader is there, in the middle of a line, and gets the rest of it
+                        self._hang_up()
                     raise self._error(exc) from exc
                 break
             self._sent.add(data[taken : taken + count], self._pipe_bytes())

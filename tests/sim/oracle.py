@@ -81,7 +81,7 @@ class Oracle:
                     )
             except msgspec.DecodeError:
                 # A kill can leave half a line in a pipe. The next process ends it; nothing else may stand behind it.
-                torn += not self.once and line.startswith(HEAD) and line.find(HEAD, 1) < 0
+                torn += not self.once and line[: len(HEAD)] == HEAD[: len(line)] and line.find(HEAD, 1) < 0
                 _require(0 < torn < self.outcome.lives, "lines", f"no JSON: {line!r}")
         return events
 

@@ -151,6 +151,33 @@ def test_f11_short_writes_to_a_pipe(shim: Path, tmp_path: Path) -> None:
     assert (tmp_path / "read").read_bytes() == events(0, 3000, 50)
 
 
+def test_f10_a_pipe_whose_writes_fail_now_and_then_goes_on_in_its_line(shim: Path, tmp_path: Path) -> None:
+    """Its reader never left: it would get the rest of a line as a line."""
+    code = """
+        import sys
+        from pathlib import Path
+        from audito.sinks.stream import StreamSink
+        from tests.sinks.events import events
+        sink = StreamSink(Path(sys.argv[1]))
+        sink.open()
+        rest, calls = memoryview(events(0, 100, 50)), 0
+        while rest:
+            rest = rest[sink.write(rest):]
+            calls += 1
+        print(calls)
+    """
+    os.mkfifo(tmp_path / "out")
+    reader = os.open(tmp_path / "out", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert int(run_with(shim, code, tmp_path / "out", FAULT_SHORT=1, FAULT_EVERY=3, FAULT_ERRNO=errno.EIO)) > 1
+        got, rest = b"", os.read(reader, 1 << 20)
+        while rest:
+            got, rest = got + rest, os.read(reader, 1 << 20)
+    finally:
+        os.close(reader)
+    assert got == events(0, 100, 50)
+
+
 @pytest.mark.parametrize("thrown_away", [False, True])
 def test_f10_a_failed_sync_is_never_taken_for_a_success(shim: Path, tmp_path: Path, thrown_away: bool) -> None:
     """The next sync succeeds only after all was written anew; where the pages are gone, there is nothing to write."""
