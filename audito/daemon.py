@@ -159,6 +159,8 @@ class Daemon:
         self.output.open()
         if state is not None:
             self.output.go_on(state.output, state.pending, clean=state.clean)
+        else:
+            self.output.go_on({}, b"", clean=True)
         self.audit.look()  # what it finds in the checkpoint decides where the sshd source begins
         for feed in self.feeds:
             feed.open()

@@ -86,12 +86,13 @@ class Output:
     def go_on(self, position: dict[str, Any], pending: bytes, *, clean: bool) -> None:
         """Go on from a checkpoint: what a process before this one wrote after it is not written again.
 
-        ``position``: what position() gave; ``pending``: what it could not write; start() offers it first. Where the
+        ``position``: what position() gave, {} where that is not known: a process before this one may have had no room
+        for its state. ``pending``: what it could not write; start() offers it first. Where the
         output cannot be read back now, that is tried again before the first byte is written. ``clean``: it was not
         killed; else its last line may have no end, in an output that cannot be read back, and gets one.
         """
         self._before = position
-        self._unread = bool(position)
+        self._unread = True
         self._data = pending
         self._torn = not clean
         if self.opened:

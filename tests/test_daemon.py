@@ -95,6 +95,11 @@ def identities(events: list[dict[str, Any]]) -> set[str]:
     return {event["subjects"]["userID"] for event in events if event["type"] == "UserAction"}
 
 
+def gaps(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is said of each AuditGap among the events."""
+    return [event["metadata"]["extra"] for event in events if event["type"] == "AuditGap"]
+
+
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:
     """The first true value of ``condition``; fails when there is none in time."""
     deadline = time.monotonic() + timeout_s

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,6 +20,7 @@ from tests.test_daemon import (  # noqa: F401  # the fixtures
     append,
     command,
     commands,
+    gaps,
     identities,
     login_line,
     opened,
@@ -88,6 +89,23 @@ def test_rotation_while_it_was_down(start: Start, files: list[str], home: Path) 
     assert run.stop() == 0
 
 
+def test_f09_without_a_state_nothing_is_written_twice(start: Start, files: list[str], home: Path) -> None:
+    """It could not be saved, or somebody took it away: all of the log is read again."""
+    log = home / "log.d/audit.log"
+    run = start(*files)
+    run.write("sshd", login_line(100))
+    append(log, opened(7, 100, 1) + command(7, 2))
+    before = [event for event in run.wait_sequences([2]) if event["type"] == "UserAction"]
+    assert run.stop() == 0
+    shutil.rmtree(home / "state")
+    run = start(*files)
+    run.write("sshd", login_line(100))  # of now: another login
+    append(log, command(7, 3))
+    after = [event for event in run.wait_sequences([2, 3]) if event["type"] == "UserAction"]
+    assert after[:-1] == before
+    assert run.stop() == 0
+
+
 def test_u12_f25_a_state_of_another_boot_keeps_positions_and_forgets_sessions(
     start: Start, files: list[str], home: Path
 ) -> None:
@@ -107,11 +125,6 @@ def test_u12_f25_a_state_of_another_boot_keeps_positions_and_forgets_sessions(
 
 
 # -- what is missing
-
-
-def gaps(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is said of each AuditGap among the events."""
-    return [event["metadata"]["extra"] for event in events if event["type"] == "AuditGap"]
 
 
 def test_a_hole_is_told_live_and_not_again_after_a_restart(start: Start, files: list[str], home: Path) -> None:

@@ -46,6 +46,8 @@ FOUND = {
     85486: "a state that goes bad twice", 78574: "a directory that cannot be listed", 81652: "the same, at the first start",
     48011: "two lines of one pid, and half a LOGIN before a boot",
     21319: "a pipe, and a kill before a serial was saved", 21469: "a log cut twice in one millisecond",
+    342350: "what was written before a kill, the output rotated, and a power cut", 197215: "the same, and rotated before the kill",
+    278851: "the output rotated while it is read back", 402489: "a state that could never be saved",
     237354: "a write to a pipe that fails in the middle of a line", 230472: "SIGTERM in the first millisecond after a boot",
 }  # fmt: skip
 """Seeds that broke something once."""

@@ -36,7 +36,7 @@ class Sink(Protocol):
     def since(self, position: dict[str, Any]) -> Iterator[bytes]:
         """What was written behind a position() of the process before, in chunks of whole lines, where it can be read.
 
-        Errors: SinkError.
+        Of an output whose position is not known, {}, its last lines. Errors: SinkError.
         """
 
     def sync(self) -> None:

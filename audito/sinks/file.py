@@ -23,6 +23,8 @@ CREATE_TRIES_MAX = 8
 
 TAIL_BLOCK_BYTES = 64 << 10
 READ_BYTES = 1 << 20
+TAIL_BYTES = 64 << 20
+"""What is read back where no checkpoint says from where on; auditd's logs, as it keeps them by default, make less."""
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EAGAIN})
 """The disk takes nothing now and may later: a state. EFBIG: the limit on file sizes, until the file is rotated."""
@@ -37,6 +39,10 @@ def _number(path: Path) -> int:
     """N of ``name.N``, the newest of which is 1, whatever the clock said when it was written; 0 for another name."""
     suffix = path.suffix[1:]
     return int(suffix) if suffix.isascii() and suffix.isdigit() and len(suffix) < 10 else 0
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _sampled(data: memoryview, at: int) -> bytes:
@@ -120,7 +126,7 @@ class FileSink:
         if cut:
             log.warning("%s: cut a torn last line of %d bytes", self._path, cut)
         self._fd = fd
-        self._id = (status.st_dev, status.st_ino)
+        self._id = _identity(status)
         self._new_name = True  # also where it was there: whoever made it may have been killed before that was durable
         self._torn = 0
         if not self._sync_failed:
@@ -158,18 +164,24 @@ class FileSink:
 
     def since(self, position: dict[str, Any]) -> Iterator[bytes]:
         """As the protocol has it. A file that was rotated away meanwhile is looked for beside the new one."""
-        if self._fd < 0 or not position:
+        if self._fd < 0:
             return
         old = (position.get("dev"), position.get("inode"))
         length = position.get("length", 0)
         try:
+            if not position:
+                length = max(0, os.fstat(self._fd).st_size - TAIL_BYTES)
+                yield from _lines_of(self._fd, _last_line_start(self._fd, length))
+                return
             if old == self._id:
                 self._doubt(length)
                 yield from _lines_of(self._fd, length)
                 return
-            for path, start in self._rotated(old, length):
+            for path, identity, start in self._rotated(old, length):
                 fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
+                    self._require_same(identity, _identity(os.fstat(fd)))
+                    os.fsync(fd)  # nobody else does: a killed process may not have come to it
                     yield from _lines_of(fd, start)
                 finally:
                     os.close(fd)
@@ -184,21 +196,32 @@ class FileSink:
             self._durable, self._taken, self._doubted = length, size - length, True
             self._taken_crc = self._crc(length, size)
 
-    def _rotated(self, old: tuple[Any, Any], length: int) -> Iterator[tuple[Path, int]]:
+    def _rotated(self, old: tuple[Any, Any], length: int) -> Iterator[tuple[Path, tuple[int, int], int]]:
         """The file that was ours, from ``length`` on, and those that were rotated away after it. Errors: OSError."""
-        files = []
+        files = self._beside()
+        self._require_same(files.keys(), self._beside().keys())
+        for ours, _ in [file for file in files if file[1] == old]:
+            for (path, identity), changed_ns in files.items():
+                if identity == old:
+                    yield path, identity, length
+                elif identity != self._id and (changed_ns >= files[ours, old] or 0 < _number(path) < _number(ours)):
+                    yield path, identity, 0
+
+    def _beside(self) -> dict[tuple[Path, tuple[int, int]], int]:
+        """Files whose names begin as ours, and when they were written last, ns. Errors: OSError."""
+        files = {}
         for name in sorted(os.listdir(self._path.parent)):
             if name.startswith(self._path.name):
                 path = self._path.parent / name
                 status = os.lstat(path)
                 if stat.S_ISREG(status.st_mode):
-                    files.append((path, (status.st_dev, status.st_ino), status.st_mtime_ns))
-        for ours, _, written_ns in [file for file in files if file[1] == old]:
-            for path, identity, changed_ns in files:
-                if identity == old:
-                    yield path, length
-                elif identity != self._id and (changed_ns >= written_ns or 0 < _number(path) < _number(ours)):
-                    yield path, 0
+                    files[path, _identity(status)] = status.st_mtime_ns
+        return files
+
+    def _require_same(self, before: object, after: object) -> None:
+        """Errors: SinkError where names changed between two looks: it has to be read back again."""
+        if before != after:
+            raise SinkError(f"{self._path}: is rotated while it is read back")
 
     def sync(self) -> None:
         """Make what was taken durable. Errors: SinkError, until what one failure put in doubt was written anew.
@@ -369,7 +392,7 @@ class FileSink:
             return True
         except OSError:
             return False
-        return (status.st_dev, status.st_ino) != self._id
+        return _identity(status) != self._id
 
     def _sync_directory(self) -> None:
         directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -28,6 +28,7 @@ from tests.test_daemon import (  # noqa: F401  # the fixtures
     command,
     commands,
     events_of,
+    gaps,
     identities,
     login_line,
     needs_root,
@@ -35,7 +36,6 @@ from tests.test_daemon import (  # noqa: F401  # the fixtures
     sequences,
     wait_for,
 )
-from tests.test_restart import gaps
 
 TORTURE = int(os.environ.get("AUDITO_TORTURE", "0"))
 """Above 0, as ``make torture`` sets it: so many times as much of each."""

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -342,6 +343,58 @@ def test_what_was_written_is_found_in_numbered_files_whatever_the_clock_said(pat
     other.open()
     assert sorted(b"".join(other.since(position)).splitlines(keepends=True)) == sorted([event(2), event(3)])
     other.close()
+
+
+def test_f25_what_a_killed_process_wrote_into_a_file_that_was_rotated_since_is_synced(
+    path: Path, sink: FileSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut would take it, and no checkpoint would ask its input for it any more."""
+    position = sink.position()
+    write(sink, event(1))
+    path.rename(f"{path}.1")
+    synced: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_ino) or fsync(fd))
+    other = FileSink(path)
+    other.open()
+    assert b"".join(other.since(position)) == event(1)
+    assert synced == [Path(f"{path}.1").stat().st_ino]
+    other.close()
+
+
+@pytest.mark.parametrize("look", ["lstat", "open"])
+def test_an_output_that_is_rotated_while_it_is_read_back_is_read_back_again(
+    path: Path, sink: FileSink, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    position = sink.position()
+    write(sink, event(1))
+    path.rename(f"{path}.1")
+    write(sink, event(2))
+    other = FileSink(path)
+    other.open()
+    real = getattr(os, look)
+
+    def rotating(name: Any, *args: Any, **options: Any) -> Any:
+        if str(name).endswith(".1"):
+            monkeypatch.undo()
+            Path(f"{path}.1").rename(f"{path}.2")
+            path.rename(f"{path}.1")
+        return real(name, *args, **options)
+
+    monkeypatch.setattr(os, look, rotating)
+    with pytest.raises(SinkError, match="rotated|No such file"):
+        list(other.since(position))
+    assert sorted(b"".join(other.since(position)).splitlines(keepends=True)) == [event(1), event(2)]
+    other.close()
+
+
+def test_without_a_checkpoint_the_last_lines_are_read_back(
+    path: Path, sink: FileSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(sink, events(0, 100))
+    assert b"".join(sink.since({})) == events(0, 100)
+    monkeypatch.setattr("audito.sinks.file.TAIL_BYTES", len(events(90, 100)) + 3)
+    assert b"".join(sink.since({})) == events(89, 100)
 
 
 def test_f10_what_a_killed_process_wrote_is_in_doubt_and_is_written_again(
