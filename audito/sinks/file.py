@@ -21,6 +21,9 @@ MODE = 0o640
 CREATE_TRIES_MAX = 8
 """A file that is there, gone, and there again is being rotated; more often than this, somebody plays with us."""
 
+LOOKS_MAX = 4
+"""Two listings that agree were not taken in the middle of a rotation."""
+
 TAIL_BLOCK_BYTES = 64 << 10
 READ_BYTES = 1 << 20
 
@@ -37,6 +40,10 @@ def _number(path: Path) -> int:
     """N of ``name.N``, the newest of which is 1, whatever the clock said when it was written; 0 for another name."""
     suffix = path.suffix[1:]
     return int(suffix) if suffix.isascii() and suffix.isdigit() and len(suffix) < 10 else 0
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _sampled(data: memoryview, at: int) -> bytes:
@@ -167,9 +174,11 @@ class FileSink:
                 self._doubt(length)
                 yield from _lines_of(self._fd, length)
                 return
-            for path, start in self._rotated(old, length):
+            for path, identity, start in self._rotated(old, length):
                 fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
                 try:
+                    if _identity(os.fstat(fd)) != identity:
+                        raise self._moving()
                     yield from _lines_of(fd, start)
                 finally:
                     os.close(fd)
@@ -184,21 +193,37 @@ class FileSink:
             self._durable, self._taken, self._doubted = length, size - length, True
             self._taken_crc = self._crc(length, size)
 
-    def _rotated(self, old: tuple[Any, Any], length: int) -> Iterator[tuple[Path, int]]:
+    def _rotated(self, old: tuple[Any, Any], length: int) -> Iterator[tuple[Path, tuple[int, int], int]]:
         """The file that was ours, from ``length`` on, and those that were rotated away after it. Errors: OSError."""
-        files = []
-        for name in sorted(os.listdir(self._path.parent)):
-            if name.startswith(self._path.name):
-                path = self._path.parent / name
-                status = os.lstat(path)
-                if stat.S_ISREG(status.st_mode):
-                    files.append((path, (status.st_dev, status.st_ino), status.st_mtime_ns))
+        files = self._files()
         for ours, _, written_ns in [file for file in files if file[1] == old]:
             for path, identity, changed_ns in files:
                 if identity == old:
-                    yield path, length
+                    yield path, identity, length
                 elif identity != self._id and (changed_ns >= written_ns or 0 < _number(path) < _number(ours)):
-                    yield path, 0
+                    yield path, identity, 0
+
+    def _files(self) -> list[tuple[Path, tuple[int, int], int]]:
+        """What has our name, or begins with it, which file it is, and when it was changed. Errors: OSError.
+
+        One look can miss a file: a rotation gives it another name between the listing and the look at its old one.
+        """
+        before: list[tuple[Path, tuple[int, int]]] | None = None
+        for _ in range(LOOKS_MAX):
+            files = []
+            for name in sorted(os.listdir(self._path.parent)):
+                if name.startswith(self._path.name):
+                    status = os.lstat(self._path.parent / name)
+                    if stat.S_ISREG(status.st_mode):
+                        files.append((self._path.parent / name, _identity(status), status.st_mtime_ns))
+            now = [(path, identity) for path, identity, _ in files]
+            if now == before:
+                return files
+            before = now
+        raise self._moving()
+
+    def _moving(self) -> OSError:
+        return OSError(errno.EAGAIN, "is being rotated while it is looked for", str(self._path))
 
     def sync(self) -> None:
         """Make what was taken durable. Errors: SinkError, until what one failure put in doubt was written anew.

@@ -344,6 +344,56 @@ def test_what_was_written_is_found_in_numbered_files_whatever_the_clock_said(pat
     other.close()
 
 
+def test_what_was_written_is_found_while_it_is_rotated(
+    path: Path, sink: FileSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rotated after a kill, and again while the old file is looked for: it has another name than was listed."""
+    write(sink, event(1))
+    sink.sync()
+    position = sink.position()
+    write(sink, event(2))
+    path.rename(f"{path}.1")
+    other = FileSink(path)
+    other.open()
+    real_lstat, looks = os.lstat, []
+
+    def lstat(name: Path) -> os.stat_result:
+        looks.append(name)
+        if len(looks) == 2:  # the new one was looked at, the old one is the next
+            path.with_name(path.name + ".1").rename(f"{path}.2")
+            path.rename(f"{path}.1")
+            path.touch(0o640)
+        return real_lstat(name)
+
+    monkeypatch.setattr(os, "lstat", lstat)
+    assert b"".join(other.since(position)) == event(2)
+    other.close()
+
+
+def test_a_file_that_is_another_one_by_now_is_not_read_for_ours(
+    path: Path, sink: FileSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rotated between the look and the opening: that is tried again, and no other file's end is taken for ours."""
+    write(sink, event(1))
+    position = sink.position()
+    path.rename(f"{path}.1")
+    other = FileSink(path)
+    other.open()
+    real_open = os.open
+
+    def rotate_and_open(name: Path, *args: int, **kwargs: int) -> int:
+        monkeypatch.undo()
+        path.with_name(path.name + ".1").rename(f"{path}.2")
+        path.rename(f"{path}.1")
+        return real_open(name, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", rotate_and_open)
+    with pytest.raises(SinkError, match="is being rotated"):
+        list(other.since(position))
+    assert b"".join(other.since(position)) == event(1)
+    other.close()
+
+
 def test_f10_what_a_killed_process_wrote_is_in_doubt_and_is_written_again(
     path: Path, sink: FileSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
