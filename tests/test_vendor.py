@@ -112,7 +112,7 @@ def test_logins_that_never_get_a_session_are_bounded() -> None:
 
 def test_f18_what_looks_like_pams_words_takes_time_as_it_has_bytes() -> None:
     core, log = new_core(), Log()
-    head = b"pid=4000 uid=0 auid=4294967295 ses=4294967295 msg='exe=\"/usr/sbin/sshd\""
+    head = b'pid=4000 uid=0 auid=4294967295 ses=4294967295 msg=\'exe="/usr/sbin/sshd"'
     for between in (b" op=PAM:accounting", b" op=PAM:setcred hostname=a", b" hostname=a addr=b terminal=c"):
         for tail in (b"'", b" op=PAM:setcred hostname='", b" hostname=a addr=b terminal=c res'"):
             made = lambda size, b=between, t=tail: filled(head, b, t, size)  # noqa: E731
