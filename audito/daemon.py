@@ -63,6 +63,10 @@ TURN_BYTES_MAX = 2 << 20
 CHECKPOINT_MS = 2_000
 """Between two checkpoints while something changes: what a crash makes us read again, against an fsync each."""
 
+UNREADABLE_WINDOWS_MAX = 5
+"""For how many join windows sessions wait for lines of sshd that cannot be read: errors pass, a late mount comes.
+What was done is not kept back for one that stays."""
+
 SETTLE_SLACK_MS = 60_000
 """How much longer than a session waits for its login line what was written before a kill may come again."""
 
@@ -368,7 +372,7 @@ class Daemon:
         if not self.output.blocked:
             if self.core.before_boot and self.audit.waiting_bytes() == 0:
                 self.core.audit_caught_up()
-            self.core.tick(self._steady_ms(), audit_idle=self.audit.idle, sshd_idle=not self.sshd.ready)
+            self.core.tick(self._steady_ms(), audit_idle=self.audit.idle, sshd_idle=self._is_sshd_idle())
             self._write()
             self._set_interest()
         if self.rejects is not None:
@@ -378,9 +382,16 @@ class Daemon:
         self._serve_http()
         self._look_at_audit_log()
         if self._settled_ms and monotonic_ms() > self._settled_ms:
-            self._settled_ms = 0 if self.output.settle() else self._settle_due_ms()
+            unread = any(feed.broken for feed in self.feeds)  # what cannot be read now may come again later
+            self._settled_ms = 0 if not unread and self.output.settle() else self._settle_due_ms()
         self._save_when_due()
         self.service.tell(monotonic_ms(), self.health.ready, self._status)
+
+    def _is_sshd_idle(self) -> bool:
+        """Whether no line that waits to be read can be a session's, or what the sessions hold may wait no longer."""
+        if self.sshd.broken_for_ms > UNREADABLE_WINDOWS_MAX * self.settings.join_window_ms or self.core.audit_paused:
+            return not self.sshd.ready
+        return self.sshd.idle
 
     def _steady_ms(self) -> int:
         """The wall clock as it would be had nobody set it since the boot: by this, what waits expires."""

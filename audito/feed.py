@@ -40,7 +40,7 @@ class Feed:
         self.ready = False
         self.drained_ms = monotonic_ms()
         self.has_drained = False
-        self.broken = False
+        self._broken_ms = 0  # since when, 0: it is not
         self.base = 0
         self.restored = False
         self._find = find
@@ -62,6 +62,14 @@ class Feed:
     @property
     def ended(self) -> bool:
         return self.source is not None and self.source.ended
+
+    @property
+    def broken(self) -> bool:
+        return self._broken_ms > 0
+
+    @property
+    def broken_for_ms(self) -> int:
+        return monotonic_ms() - self._broken_ms if self.broken else 0
 
     @property
     def idle(self) -> bool:
@@ -91,9 +99,10 @@ class Feed:
             self.source.open()
         except (SourceError, OSError) as exc:
             self._failed(exc)
-            self.broken = self.restored or self.has_drained  # else nothing was ever read here, and nobody waits for it
+            if self.restored or self.has_drained:  # else nothing was ever read here, and nobody waits for it
+                self._broken_ms = self._broken_ms or monotonic_ms()
             return
-        self.broken = False
+        self._broken_ms = 0
         self._works()
         log.info("reading %s from %s", self.stream, self.name)
         self.ready = True
@@ -120,10 +129,10 @@ class Feed:
         assert self.source is not None
         try:
             data = self.source.read()
-            self.broken = False
+            self._broken_ms = 0
         except (SourceError, OSError) as exc:
             self._failed(exc)
-            self.broken = True
+            self._broken_ms = self._broken_ms or monotonic_ms()
             data = memoryview(b"")
         if data:
             self._empty_wakes = 0

@@ -74,6 +74,59 @@ def test_what_was_held_is_read_again(start: Start, files: list[str], home: Path)
     assert run.stop() == 0
 
 
+def without_sshds_log(start: Start, home: Path, window_s: int) -> list[str]:
+    """The flags of a daemon that has read both logs and was stopped; then sshd's went away, as a mount that is late."""
+    flags = ["-audit-dir-path", f"{home}/log.d", "--sshd-log-path", f"{home}/sshd.d/secure", "--output", f"{home}/out"]
+    flags += ["--join-window", f"{window_s}s"]
+    (home / "sshd.d").mkdir()
+    append(home / "sshd.d/secure", "")
+    append(home / "log.d/audit.log", "")
+    assert start(*flags).stop() == 0
+    (home / "sshd.d").rename(home / "away")
+    return flags
+
+
+def test_lines_that_cannot_be_read_are_waited_for(start: Start, home: Path) -> None:
+    """A session whose line may be there is not given up by the clock, as long as what keeps us from it may pass."""
+    flags = without_sshds_log(start, home, window_s=1)
+    append(home / "log.d/audit.log", opened(7, 100, 1) + command(7, 2))
+    append(home / "away/secure", as_syslog(100))
+    run = start(*flags, ready=False)
+    time.sleep(3.5)
+    assert run.events() == []
+    (home / "away").rename(home / "sshd.d")
+    assert identities(run.wait_sequences([2])) == {"alice@foo.com"}
+    assert run.stop() == 0
+
+
+def test_lines_that_cannot_be_read_are_not_waited_for_for_ever(start: Start, home: Path) -> None:
+    flags = without_sshds_log(start, home, window_s=1)
+    append(home / "log.d/audit.log", opened(7, 100, 1) + command(7, 2))
+    began = time.monotonic()
+    run = start(*flags, ready=False)
+    assert identities(run.wait_sequences([2])) == {"unknown"}
+    assert time.monotonic() - began > daemon.UNREADABLE_WINDOWS_MAX
+    assert run.stop() == 0
+
+
+def test_lines_that_cannot_be_read_do_not_stop_the_audit_log(start: Start, home: Path) -> None:
+    """So much waits for them that no more is read: auditd would delete what is not."""
+    window_s, count = 3, 70_000
+    flags = without_sshds_log(start, home, window_s)
+    append(home / "log.d/audit.log", opened(7, 100, 1) + commands(7, 2, count))
+    began = time.monotonic()
+    run = start(*flags, ready=False)
+    wait_for(lambda: run.out.stat().st_size, "what was held")
+    assert time.monotonic() - began < window_s * daemon.UNREADABLE_WINDOWS_MAX
+    wait_for(lambda: len(run.events()) >= count + 2, "the rest of it")
+    assert run.stop() == 0
+
+
+def as_syslog(pid: int) -> str:
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(T0))
+    return f"{stamp} blam sshd[{pid}]: {login_line(pid).partition(' ')[2]}"
+
+
 def test_rotation_while_it_was_down(start: Start, files: list[str], home: Path) -> None:
     log = home / "log.d/audit.log"
     run = start(*files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from audito.sinks.file import FileSink
 from audito.written import Written
 from tests.sim.run import Result, prepare, run_seed, shrink, try_out
-from tests.sim.scenario import make
+from tests.sim.scenario import SSHD_DIR, Step, make
 
 SEEDS = int(os.environ.get("SIMULATOR_SEEDS", "300"))
 """``make simulate`` runs more of them."""
@@ -49,6 +50,8 @@ FOUND = {
     342350: "what was written before a kill, the output rotated, and a power cut", 197215: "the same, and rotated before the kill",
     278851: "the output rotated while it is read back", 402489: "a state that could never be saved",
     237354: "a write to a pipe that fails in the middle of a line", 230472: "SIGTERM in the first millisecond after a boot",
+    172192: "the output rotated while it is looked for after a kill", 158370: "a syslog file that cannot be read for 20 s",
+    152646: "a power cut while a disk hangs",
 }  # fmt: skip
 """Seeds that broke something once."""
 
@@ -62,6 +65,20 @@ def test_f33_every_seed_keeps_the_contract() -> None:
         results = list(pool.map(run_seed, [*FOUND, *range(10_000, 10_000 + SEEDS)], chunksize=10))
     assert not told(results)
     assert sum(one.lives for one in results) > len(results)  # some were killed
+
+
+def test_f33_a_log_that_cannot_be_read_for_minutes_after_a_kill() -> None:
+    """What was written before the kill comes again only then, and is known; what waits for a line gets its identity."""
+    steps = (
+        Step(1_616, 107, "error", ("stat", SSHD_DIR, errno.EIO, 95)),
+        Step(2_030, 30, "kill", (0,)),
+        Step(100_000, 0, "hangup", (0,)),  # until here it may fail
+    )
+    scenario = replace(
+        make(158370), sessions=2, commands=1, concurrent=1, background=0.0, lasts_ms=2_000, join_window_ms=20_000,
+        torn=0.0, naps=False, steps=steps,
+    )  # fmt: skip
+    assert try_out(scenario).rule == ""
 
 
 @pytest.mark.parametrize("seed", [3, 298, 1758])

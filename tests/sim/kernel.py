@@ -131,6 +131,7 @@ class Kernel:
         self.files: dict[int, Opened] = {}
         self.dead = True
         self.kill_due = False
+        self.power_off = False  # no call takes any more time
         self.exit_code: int | None = None
         self.handlers: dict[int, Callable[[int, None], None]] = {}
         self.signals: list[int] = []
@@ -305,7 +306,7 @@ class Kernel:
 
     def begin(self) -> None:
         """A process starts."""
-        self.dead = self.kill_due = False
+        self.dead = self.kill_due = self.power_off = False
         self.exit_code = None
         self.files = {}
         self.handlers.clear()
@@ -333,7 +334,7 @@ class Kernel:
             self.die()
         if self.signals or self.timers:
             self.deliver()
-        if self.faults:
+        if self.faults and not self.power_off:
             self._strike(call, path)
 
     def die(self) -> None:

@@ -548,7 +548,7 @@ class World:
         if self.kernel.dead:
             self._boot_again()
         else:
-            self.kernel.kill_due = True
+            self.kernel.kill_due = self.kernel.power_off = True
 
     def _complete(self, stream: str) -> None:
         """The rest of a line of which a part is written: who writes it ends before the power does."""
@@ -561,6 +561,8 @@ class World:
             self._write(stream, rest[3])
 
     def _boot_again(self) -> None:
+        began_ms = self.outcome.boots[-1].begins_ms
+        assert self.kernel.wall_ns() // 1_000_000 <= began_ms, "nothing is written before the host has booted"
         self.power_cut = False
         self.works.clear()  # also one that was to begin with the cut
         self.kernel.note("power cut")
