@@ -43,12 +43,14 @@ cdef struct Track:
     uint32_t run
     uint32_t far                    # a serial that was too far off to be believed, where has_far
     uint32_t far_end                # `end` when it came
-    uint32_t wall_end               # `end` at the tick of wall_ms
+    uint32_t wall_end               # `end` at the tick of wall_ms, before the first one that of the saved state
     uint64_t far_ms                 # the clock before it came
     uint64_t clock_ms               # record time when the last new serial came that was not simply the next
     uint64_t boot_ms                # this host booted between the saved state and that wall clock, 0: it did not
     uint64_t off_ms                 # stamp of the record that switched auditing off, 0: it is on
-    uint64_t wall_ms                # wall clock of the tick since which nothing new came, 0: nothing is missing
+    uint64_t wall_ms                # wall clock of the tick since which nothing new came, 0: nothing is waited for
+    uint64_t killed_ms              # wall clock of a start after a kill whose input does not come again, until a serial
+                                    # behind the saved ones shows what is missing; 0: it did, or there was none
     uint64_t used                   # when it was last looked for, in look-ups
     uint8_t known                   # a serial was seen
     uint8_t has_far
@@ -91,6 +93,7 @@ cdef class Serials:
     cdef int believe(self, Track *track, uint32_t low, uint32_t high, bint anew, uint64_t clock_ms) except -1
     cdef int look_on(self, Track *track, Header *header, uint16_t type) except -1
     cdef int pass_time(self, Track *track) except -1
+    cdef int wonder(self, Track *track) except -1
     cdef int settle(self, Track *track, uint32_t count) except -1
     cdef int tell(self, Track *track) except -1
     cdef bytes packed(self, Track *track)

@@ -8,6 +8,8 @@ class Watcher(Protocol):
 
     def hole(self, node: bytes, first: int, last: int, count: int, time_ms: int) -> None:
         """No record of these serials came. ``time_ms``: record time when that was first seen."""
+    def silent(self, node: bytes, last: int, time_ms: int) -> None:
+        """No serial came since a kill, behind the ``last`` that was saved. ``time_ms``: of the start after it."""
     def auditing_on(self, node: bytes, sequence: int, time_ms: int) -> None:
         """A record shows that auditing, which was switched off, is on."""
     def state_record(self, line: bytes, node: bytes, sequence: int, time_ms: int) -> bool | None:
@@ -30,8 +32,10 @@ class Serials:
     def __init__(self, watcher: Watcher | None = None) -> None: ...
     def dump(self, clocks: dict[int, int]) -> list[tuple[Any, ...]]:
         """A row a node, for the checkpoint; core.SerialRow names the columns. ``clocks``: record time, by node."""
-    def load(self, rows: Iterable[Any], *, boot_ms: int = 0) -> None:
+    def load(self, rows: Iterable[Any], *, boot_ms: int = 0, killed_ms: int = 0) -> None:
         """Take up rows of dump(), before any input. ``boot_ms``: this host booted since, before that wall clock.
+
+        ``killed_ms``: wall clock, where a killed process had read more than was saved, and that does not come again.
 
         Errors: ValueError.
         """

@@ -304,23 +304,38 @@ cdef class Serials:
         self.leave()
         for i in range(self.count):
             track = self.tracks[i]
-            if track.base == track.end:
+            if track.wall_end != track.end:
+                track.killed_ms = 0         # what came shows what is missing before it
+            if track.base == track.end and not track.killed_ms:
                 track.wall_ms = 0
             elif track.wall_ms == 0 or track.wall_end != track.end or now_ms < track.wall_ms:
                 track.wall_ms = now_ms
                 track.wall_end = track.end
             elif now_ms - track.wall_ms > SETTLE_MS:
                 self.settle(track, track.end - track.base)
+                self.wonder(track)
         self.stay()
         return 0
 
     cdef int flush(self) except -1:
         # The end of the input: what did not come does not come.
+        cdef Track *track
         cdef uint32_t i
         self.leave()
         for i in range(self.count):
-            self.settle(self.tracks[i], self.tracks[i].end - self.tracks[i].base)
+            track = self.tracks[i]
+            self.settle(track, track.end - track.base)
+            if track.wall_end == track.end:
+                self.wonder(track)
         self.stay()
+        return 0
+
+    cdef int wonder(self, Track *track) except -1:
+        # Nothing came behind what a killed process saved: no hole will show what else it had read.
+        cdef uint64_t killed_ms = track.killed_ms
+        track.killed_ms = 0
+        if killed_ms and self.watcher is not None:
+            self.watcher.silent(self.names[track.index], <uint32_t>(track.end - 1), killed_ms)
         return 0
 
     cdef int settle(self, Track *track, uint32_t count) except -1:
@@ -388,7 +403,7 @@ cdef class Serials:
         self.stay()
         return rows
 
-    def load(self, rows, *, uint64_t boot_ms=0):
+    def load(self, rows, *, uint64_t boot_ms=0, uint64_t killed_ms=0):
         cdef Track *track
         cdef uint32_t i, width
         cdef bytes bits
@@ -412,6 +427,8 @@ cdef class Serials:
             track.known = True
             track.restarted = row.restarted
             track.boot_ms = boot_ms
+            track.killed_ms = killed_ms
+            track.wall_end = row.end
             for i in range(width):
                 if bits[i // 8] >> (i & 7) & 1:
                     see(track, track.base + i)

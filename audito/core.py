@@ -948,7 +948,7 @@ class Core:
             self._audit.rebase(audit_base)
             return
         saved = _read_state(state)
-        self._load_serials(saved, audit_base, now_ms, rebooted, again)
+        self._load_serials(saved, audit_base, now_ms, rebooted, again, killed)
         # What came after the dump was no more told than what it held. Serials tell of it, where some are known.
         unseen = killed and (rebooted or not saved.serials)
         if not again and (saved.unwritten or unseen):
@@ -988,11 +988,14 @@ class Core:
         """What sshd wrote that no row knows, for the log, at a limited rate. ``now_ms``: any monotonic clock."""
         return self._logins.samples(now_ms)
 
-    def _load_serials(self, saved: CoreState, audit_base: int, now_ms: int, rebooted: bool, again: bool) -> None:
+    def _load_serials(
+        self, saved: CoreState, audit_base: int, now_ms: int, rebooted: bool, again: bool, killed: bool
+    ) -> None:
         """Which serials came, and what is not told twice. Errors: StateError."""
+        killed_ms = now_ms if killed and not again and not rebooted else 0
         self._audit.rebase(audit_base, saved.unresolved_bytes if again else 0)
         try:
-            self._audit.serials.load(saved.serials, boot_ms=now_ms if rebooted else 0)
+            self._audit.serials.load(saved.serials, boot_ms=now_ms if rebooted else 0, killed_ms=killed_ms)
         except ValueError as error:
             raise StateError(f"the saved serials cannot be used: {error}") from error
         self._gaps.kernel_lost = 0 if rebooted else saved.kernel_lost

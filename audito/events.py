@@ -285,7 +285,8 @@ class GapExtra(Struct, gc=False, omit_defaults=True, kw_only=True, rename={"from
 
     ``from_``, ``to``: first and last missing serial of the kernel, where there are such; ``count``: how many events,
     where that is known (``kernel_lost``: records); ``reason``: one of GAP_REASONS; ``node``: as the record names its
-    host; ``sequence``, ``session``: of the record that says so; ``detail``: what it says, or which input it was.
+    host; ``sequence``, ``session``: of the record that says so (``killed``: of the last that is known); ``detail``:
+    what it says, or which input it was.
     """
 
     from_: int | UnsetType = UNSET
@@ -299,8 +300,8 @@ class GapExtra(Struct, gc=False, omit_defaults=True, kw_only=True, rename={"from
 
 
 class GapMetadata(Struct, gc=False):
-    """``auditId`` of a gap is "from-to", or that of the UserLogin; without these the reason, with the sequence or the
-    time in ms behind it."""
+    """``auditId`` of a gap is "from-to", or that of the UserLogin; without these the reason, with the sequence, the
+    time in ms, or both behind it."""
 
     auditId: str
     extra: GapExtra

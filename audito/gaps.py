@@ -55,6 +55,11 @@ class Gaps:
         extra = events.GapExtra(from_=first, to=last, count=count, reason="sequence", node=_name(node))
         self._tell(extra, time_ms, audit_id=f"{first}-{last}")
 
+    def silent(self, node: bytes, last: int, time_ms: int) -> None:
+        """What was read from a pipe behind this serial before a kill is not known, and none came that would show it."""
+        extra = events.GapExtra(reason="killed", node=_name(node), sequence=last)
+        self._tell(extra, time_ms, audit_id=f"killed:{last}:{time_ms}")
+
     # -- records about auditing itself
 
     def auditing_on(self, node: bytes, sequence: int, time_ms: int) -> None:

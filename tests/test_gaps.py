@@ -824,6 +824,66 @@ def test_what_a_pipe_gave_before_the_first_serial_was_saved_is_told() -> None:
     assert gaps(again) == [], "the serials will tell"
 
 
+def after_a_kill(again: bool = False, killed: bool = True, rebooted: bool = False) -> Core:
+    """It goes on from a state that has serials up to 12 of one node, and up to 7 of another."""
+    before, core = new_core(), new_core()
+    before.feed_audit(lines([10, 11, 12]) + lines([6, 7], node="b"))
+    core.load(before.dump(), 0, 0, now_ms=BASE_MS, again=again, killed=killed, rebooted=rebooted)
+    return core
+
+
+SILENT = [{"reason": "killed", "sequence": 12}, {"reason": "killed", "sequence": 7, "node": "b"}]
+
+
+def test_a_pipe_that_is_silent_after_a_kill_leaves_open_what_was_read_behind_the_last_serial() -> None:
+    core = after_a_kill()
+    for second in range(6):
+        core.tick(BASE_MS + 1000 * second, audit_idle=True)
+    core.tick(BASE_MS + 100_000, audit_idle=False)
+    assert gaps(core) == []
+    core.tick(BASE_MS + 5_001, audit_idle=True)
+    found = gaps(core)
+    assert [event["metadata"]["extra"] for event in found] == SILENT
+    assert [event["metadata"]["auditId"] for event in found] == [f"killed:12:{BASE_MS}", f"killed:7:{BASE_MS}"]
+    for second in range(20):
+        core.tick(BASE_MS + 6_000 + 1000 * second, audit_idle=True)
+    core.feed_audit(lines([15], BASE_MS + 30_000))
+    core.flush()
+    assert [event["metadata"]["extra"]["reason"] for event in gaps(core)] == ["sequence"], "it is told once"
+
+
+@pytest.mark.parametrize("ticks", [0, 1])
+def test_what_a_silent_pipe_leaves_open_is_told_when_we_end(ticks: int) -> None:
+    core = after_a_kill()
+    for _ in range(ticks):
+        core.tick(BASE_MS, audit_idle=True)
+    core.flush()
+    assert [event["metadata"]["extra"] for event in gaps(core)] == SILENT
+
+
+@pytest.mark.parametrize("ticks", [0, 1])
+def test_a_serial_that_comes_after_a_kill_shows_what_is_missing_before_it(ticks: int) -> None:
+    core = after_a_kill()
+    for _ in range(ticks):
+        core.tick(BASE_MS, audit_idle=True)
+    core.feed_audit(lines([13]) + lines([10], node="b"))
+    for second in range(20):
+        core.tick(BASE_MS + 1000 * second, audit_idle=True)
+    core.flush()
+    assert [event["metadata"]["extra"] for event in gaps(core)] == [
+        {"from": 8, "to": 9, "count": 2, "reason": "sequence", "node": "b"}
+    ]
+
+
+@pytest.mark.parametrize("what", [{"again": True}, {"killed": False}])
+def test_what_comes_again_or_was_no_kill_leaves_nothing_open(what: dict[str, bool]) -> None:
+    core = after_a_kill(**what)
+    for second in range(20):
+        core.tick(BASE_MS + 1000 * second, audit_idle=True)
+    core.flush()
+    assert gaps(core) == []
+
+
 def test_two_cuts_of_one_millisecond_are_one_gap() -> None:
     core = new_core()
     for reason in ("file_truncated", "file_truncated", "file_gone", "file_truncated"):

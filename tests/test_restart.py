@@ -231,7 +231,32 @@ def test_what_a_pipe_gave_to_one_that_was_killed_is_a_gap(start: Start, pipes: l
     assert run.stop() == 0
     run = start(*pipes)
     assert run.stop() == 0
-    assert len(gaps(run.events())) == 1
+    # Whether there was more behind the last one it does not know, as nothing came that would show it.
+    assert gaps(run.events())[1:] == [{"reason": "killed", "sequence": 4}]
+
+
+def test_a_pipe_that_is_silent_after_a_kill_is_a_gap_and_one_that_is_not_has_its_hole(
+    start: Start, pipes: list[str], home: Path
+) -> None:
+    """What was read behind the last checkpoint is lost: a serial that comes later shows it, and else nothing does."""
+    run = start(*pipes)
+    run.write("sshd", login_line(100))
+    run.write("audit", opened(7, 100, 1) + command(7, 2))
+    run.wait_sequences([2])
+    time.sleep(daemon.CHECKPOINT_MS / 1000 + 1)
+    run.write("audit", command(7, 3))
+    run.wait_sequences([2, 3])
+    run.kill()
+    run = start(*pipes)
+    wait_for(lambda: gaps(run.events()), "the gap")
+    assert gaps(run.events()) == [{"reason": "killed", "sequence": 2}]
+    run.kill()
+    run = start(*pipes)
+    run.write("audit", command(7, 4))
+    wait_for(lambda: len(gaps(run.events())) > 1, "the hole")
+    assert gaps(run.events())[1:] == [{"from": 3, "to": 3, "count": 1, "reason": "sequence"}]
+    assert run.stop() == 0
+    assert len(gaps(run.events())) == 2
 
 
 # -- its state

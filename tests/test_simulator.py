@@ -46,6 +46,7 @@ FOUND = {
     67876: "a log cut behind the place", 90851: "a file that is deleted while it is read again",
     85486: "a state that goes bad twice", 78574: "a directory that cannot be listed", 81652: "the same, at the first start",
     48011: "two lines of one pid, and half a LOGIN before a boot",
+    148274: "a pipe that is silent after a kill", 135680: "a log cut between its opening and the first read",
     21319: "a pipe, and a kill before a serial was saved", 21469: "a log cut twice in one millisecond",
     342350: "what was written before a kill, the output rotated, and a power cut", 197215: "the same, and rotated before the kill",
     278851: "the output rotated while it is read back", 402489: "a state that could never be saved",

@@ -382,7 +382,7 @@ class Follower:
         if file is None:
             return self._begin()
         size = file.size()
-        if size < file.offset or not file.intact():
+        if size < file.offset or not file.intact() or self._lost_end(file, size):
             return self._cut(file, size)
         if size > file.offset:
             return True
@@ -397,6 +397,13 @@ class Follower:
             self._note_gap("file_gone")
             self._pass_over(self._run_in(newer[:1]))
         return self._enter(newer[0], 0)
+
+    def _lost_end(self, file: _File, size: int) -> bool:
+        """Whether a file ends before what a process before this one was given of it: it was cut since it was opened."""
+        place = self._place
+        if self._given >= place.end or size != file.offset or not file.head:
+            return False
+        return all(run.stream < self._given for run in place.later)  # else what was given behind it is another file's
 
     def _cut(self, file: _File, size: int) -> bool:
         """The file at hand was shortened or emptied in place; returns whether reading on may give something."""
@@ -638,7 +645,14 @@ class Follower:
             for span in islice(self._spans, max(at, 0) + 1, None)
             if span.stream <= self._given
         ]
-        later += [run for run in self._place.later if run.stream > self._given]
+        # One that begins just here is to come, too, unless it is the file at hand.
+        after = self._given - (self._spans[-1].stream < self._given)
+        later += [run for run in self._place.later if run.stream > after]
+        here = [run for run in later if run.stream == stream]
+        if here:
+            done = (*done, _identity(span.file))[-DONE_MAX:] if here[-1].file != file else done
+            file, offset = here[-1].file, here[-1].offset
+            del later[: len(here)]
         return Place(
             path=str(self._live),
             stream=stream,

@@ -138,7 +138,10 @@ class Oracle:
         holes = [
             event["metadata"]["extra"] for event in self.gaps if event["metadata"]["extra"]["reason"] == "sequence"
         ]
-        others = len(self.gaps) - len(holes) + self.next_gaps
+        # Behind such a serial nothing came after a kill; of what is missing before it that tells nothing.
+        extras = [event["metadata"]["extra"] for event in self.gaps]
+        silent = [extra["sequence"] for extra in extras if extra["reason"] == "killed" and "sequence" in extra]
+        others = len(self.gaps) - len(holes) - len(silent) + self.next_gaps
         # Where a record is cut off an event, its serial came all the same; a cut goes through those that interleave.
         cut = self.outcome.cuts * self.outcome.scenario.window
         for ses, login in self.logins.items():
@@ -154,7 +157,10 @@ class Oracle:
             opened = next(seq for seq, action, _ in login.events if action == "changed-login-id-to")
             forgotten = any(hole["from"] <= opened <= hole["to"] for hole in holes)  # by a kill that it outlived
             seqs = [opened] if opened in missing or forgotten else missing
-            bare = [seq for seq in seqs if not any(hole["from"] <= seq <= hole["to"] for hole in holes)]
+            known = max(silent, default=1 << 32)
+            bare = [
+                seq for seq in seqs if seq <= known and not any(hole["from"] <= seq <= hole["to"] for hole in holes)
+            ]
             told = self.forgot or self.outcome.unplaced or others or len(bare) <= cut or self._at_end(bare)
             _require(told, "gap", f"{bare} of session {ses} and no AuditGap tells of it")
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from audito.errors import SourceError
@@ -401,6 +401,59 @@ def test_a_place_behind_the_end_of_a_file_that_lost_it(log: Log, source: Directo
 
 
 # -- places
+
+
+def test_f05_shortened_between_its_opening_and_the_first_read_is_a_gap(log: Log, source: DirectorySource) -> None:
+    log.write(record(1) + record(2) + record(3))
+    assert read_all(source) == record(1) + record(2) + record(3)
+    other = restarted(source, log, len(record(1)))
+    other.open()
+    os.truncate(log.live, len(record(1) + record(2)))
+    assert read_all(other) == record(2)
+    assert other.take_gaps() == ["file_truncated"]
+    assert other.take_skipped() == len(record(3))
+    log.write(record(4))
+    assert read_all(other) == record(4)
+    end = other.position(len(record(1) + record(2) + record(3) + record(4)))
+    assert (end["offset"], end["end"]) == (log.live.stat().st_size, end["stream"])
+    assert read_all(other) == b""
+    assert other.take_gaps() == []
+    assert other.counters() == {"rotations": 0, "truncations": 1, "gaps": 1}
+    other.close()
+
+
+def test_what_is_read_again_to_its_end_is_no_gap(log: Log, source: DirectorySource) -> None:
+    """Also where the file that has it was renamed and a new one began."""
+    log.write(record(1) + record(2))
+    read_all(source)
+    log.rotate()
+    log.write(record(3))
+    read_all(source)
+    other = restarted(source, log, len(record(1)))
+    other.open()
+    assert read_all(other) == record(2) + record(3)
+    assert other.take_gaps() == []
+    assert not other.take_skipped()
+    other.close()
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_restarted_again_between_two_files_that_were_read_before(log: Log, source: DirectorySource, held: int) -> None:
+    """The second process comes to the end of the first file, and not yet to the next one."""
+    log.write(record(1) + record(2) + record(3))
+    read_all(source)
+    log.rotate()
+    log.write(record(4))
+    read_all(source)
+    other = restarted(source, log, len(record(1)))
+    other.open()
+    assert bytes(other.read()) == record(2) + record(3)
+    third = restarted(other, log, len(record(1) + (b"" if held else record(2) + record(3))))
+    third.open()
+    assert read_all(third) == (record(2) + record(3)) * held + record(4)
+    assert third.take_gaps() == []
+    assert not third.take_skipped()
+    third.close()
 
 
 def test_f05_shortened_behind_the_place_while_stopped_is_a_gap(log: Log, source: DirectorySource) -> None:
@@ -896,6 +949,8 @@ STEPS = st.lists(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
+@example(steps=[("copy", 0), ("write", 0), ("read", 0), ("restart", 4), ("read", 1), ("reopen", 0)])
+@example(steps=[("write", 0), ("rotate", 1), ("copy", 0), ("restart", 4), ("read", 1), ("reopen", 0)])
 def test_all_bytes_exactly_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
 ) -> None:
