@@ -10,7 +10,7 @@ PY := $(VENV)/bin/python
 
 # These build other flavours of the compiled modules (setup.py), AUDITO_PROFILE=use by `make release`; each has its own
 # stamp.
-FLAVOUR := $(if $(filter 1,$(AUDITO_DEBUG)),debug-)$(if $(filter 1,$(AUDITO_SANITIZE)),sanitize-)$(if $(AUDITO_PROFILE),profile-)build
+FLAVOUR := $(if $(filter 1,$(AUDITO_DEBUG)),debug-)$(if $(filter 1,$(AUDITO_SANITIZE)),sanitize-)$(if $(filter use,$(AUDITO_PROFILE)),profile-)build
 export AUDITO_DEBUG AUDITO_SANITIZE AUDITO_PROFILE PYTHON
 BUILT := $(VENV)/.built-$(FLAVOUR)
 

@@ -24,6 +24,8 @@ SANITIZE = os.environ.get("AUDITO_SANITIZE") == "1"
 FUZZ = os.environ.get("AUDITO_FUZZ") == "1"
 WERROR = os.environ.get("AUDITO_WERROR") == "1"
 PROFILE = os.environ.get("AUDITO_PROFILE", "")
+if PROFILE not in ("", "collect", "use"):
+    raise SystemExit(f"AUDITO_PROFILE is collect, use or not set, not {PROFILE!r}")
 
 SWITCHES = {"debug": DEBUG, "sanitize": SANITIZE, "fuzz": FUZZ, "werror": WERROR}
 FLAVOUR = "-".join(name for name, on in SWITCHES.items() if on) or "release"
@@ -66,6 +68,11 @@ def compile_args() -> list[str]:
     return args
 
 
+def link_args() -> list[str]:
+    """Flags of the linker."""
+    return ["-fsanitize=address,undefined"] if SANITIZE else []
+
+
 def profile_args() -> tuple[list[str], list[str]]:
     """For the compiler and for the linker. Not among the flags that Cython notes in the C: its lines have to stay."""
     if PROFILE == "collect":
@@ -88,7 +95,6 @@ def define_macros() -> list[tuple[str, str | None]]:
 
 def extensions() -> list[Extension]:
     """One extension a .pyx, none where there is none."""
-    link_args = ["-fsanitize=address,undefined"] if SANITIZE else []
     return [
         Extension(
             name=path.removesuffix(".pyx").replace("/", "."),
@@ -96,7 +102,7 @@ def extensions() -> list[Extension]:
             depends=sorted(glob("audito/*.pxd")),
             define_macros=define_macros(),
             extra_compile_args=compile_args(),
-            extra_link_args=link_args,
+            extra_link_args=link_args(),
         )
         for path in sorted(glob("audito/*.pyx"))
     ]
@@ -108,11 +114,11 @@ class BuildExt(build_ext):
     def run(self) -> None:
         # Here, since an sdist and the metadata of a wheel need no C.
         written = cythonize(self.extensions, build_dir=str(BUILD_DIR), compiler_directives=DIRECTIVES, quiet=True)
+        compile_more, link_more = profile_args()
         for extension, with_c in zip(self.extensions, written, strict=True):
             extension.sources = with_c.sources
-            compile_more, link_more = profile_args()
             extension.extra_compile_args += compile_more
-            extension.extra_link_args = extension.extra_link_args + link_more
+            extension.extra_link_args += link_more
         flavour = FLAVOUR + PROFILE  # objects have one place with a profile or without: gcc looks for the counts by it
         flavour_path = Path("build", "inplace-flavour")
         if self.inplace:

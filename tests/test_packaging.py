@@ -114,6 +114,36 @@ def test_wheel_runs_where_the_tree_is_not(archives: Archives, tmp_path: Path) ->
     assert "replay" in run(sys.executable, "-m", "audito", "--help", cwd=tmp_path, environ=environ)
 
 
+def test_a_build_by_a_profile(tmp_path: Path) -> None:
+    """What ``make release`` does, on one module: counted, run, built by the counts."""
+    (tmp_path / "audito").mkdir()
+    for name in ("pyproject.toml", "setup.py", "README.md", "audito/__init__.py", "audito/_needles.pyx",
+                 "audito/_needles.pxd", "audito/_scan.pxd"):  # fmt: skip
+        shutil.copy(ROOT / name, tmp_path / name)
+    search = "from audito._needles import Needles; print(Needles(['root']).find(b'who is Root'))"
+
+    def built(profile: str) -> str:
+        run(sys.executable, "setup.py", "build_ext", "--inplace", cwd=tmp_path, environ={"AUDITO_PROFILE": profile})
+        return run(sys.executable, "-c", search, cwd=tmp_path)
+
+    counted = built("collect")
+    assert list((tmp_path / "build" / "profile").rglob("*_needles.gcda"))
+    (module,) = (tmp_path / "audito").glob("_needles.*.so")
+    counting = module.read_bytes()
+    assert b"__gcov_" in counting
+    assert built("use") == counted == "(7, 'root')\n"
+    assert b"__gcov_" not in module.read_bytes()
+
+
+def test_a_profile_that_there_is_none_of_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--version"],
+        cwd=ROOT, env={**os.environ, "AUDITO_PROFILE": "used"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "AUDITO_PROFILE" in done.stderr
+
+
 def test_one_version(archives: Archives) -> None:
     (metadata_path,) = archives.installed.glob("*.dist-info/METADATA")
     metadata = metadata_path.read_text(encoding="utf-8")
