@@ -436,3 +436,5 @@ cdef class Serials:
                 track.mark[0].ms = row.since_ms
                 track.mark[0].end = track.end
                 track.marks = 1
+        if boot_ms and killed_ms:
+            self.flush()                    # of the boot before nothing comes any more

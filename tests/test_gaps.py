@@ -875,6 +875,27 @@ def test_a_serial_that_comes_after_a_kill_shows_what_is_missing_before_it(ticks:
     ]
 
 
+def test_f25_what_a_pipe_gave_before_the_power_failed_is_told_with_its_serials_and_of_its_boot() -> None:
+    """A hole that was not told yet, events that were held, and what may have been read behind the last serial."""
+    log = Log()
+    before, core = new_core(), new_core()
+    before.feed_audit(log.login(ses=7, pid=4000))
+    log.sequence += 4
+    before.feed_audit(log.execve(b"id", ses=7))
+    last, last_ms = log.sequence, log.ms
+    core.load(before.dump(), 0, 0, now_ms=last_ms + 60_000, rebooted=True, again=False, killed=True)
+    found = gaps(core)
+    assert [event["metadata"]["extra"] for event in found] == [
+        {"from": last - 4, "to": last - 1, "count": 4, "reason": "sequence"},
+        {"reason": "killed", "sequence": last},
+        {"reason": "killed", "count": 2},
+    ]
+    assert max(event["loggedAt"] for event in found) <= events.time_text(last_ms)
+    core.feed_audit(lines([1, 2], last_ms + 70_000))
+    core.flush()
+    assert gaps(core) == []
+
+
 @pytest.mark.parametrize("what", [{"again": True}, {"killed": False}])
 def test_what_comes_again_or_was_no_kill_leaves_nothing_open(what: dict[str, bool]) -> None:
     core = after_a_kill(**what)
