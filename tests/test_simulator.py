@@ -54,6 +54,7 @@ FOUND = {
     172192: "the output rotated while it is looked for after a kill", 158370: "a syslog file that cannot be read for 20 s",
     152646: "a power cut while a disk hangs",
     244664: "a pipe, and a power cut before a hole was told", 391440: "a pipe, and a power cut with events that are held",
+    378214: "a power cut between two records of an event",
 }  # fmt: skip
 """Seeds that broke something once."""
 
