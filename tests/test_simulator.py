@@ -55,6 +55,7 @@ FOUND = {
     152646: "a power cut while a disk hangs",
     244664: "a pipe, and a power cut before a hole was told", 391440: "a pipe, and a power cut with events that are held",
     378214: "a power cut between two records of an event",
+    288124: "a cut log that is read again, and half a line before a LOGIN",
 }  # fmt: skip
 """Seeds that broke something once."""
 
