@@ -40,3 +40,5 @@ class Serials:
 
         Errors: ValueError.
         """
+    def expect(self, open_events: Iterable[tuple[int, int, int]]) -> None:
+        """Behind load(): these (node, time in ms, serial) come again, or are missing; as far as the window holds."""
