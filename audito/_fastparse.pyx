@@ -994,6 +994,7 @@ cdef class AuditStream:
 
     def read_again(self, open_events, uint64_t until, uint64_t clock_ms):
         self.again = set(open_events)
+        self.serials.expect(self.again)
         self.again_until = until
         self.again_ms = self.top_ms = clock_ms
 

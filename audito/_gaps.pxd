@@ -49,7 +49,7 @@ cdef struct Track:
     uint64_t boot_ms                # this host booted between the saved state and that wall clock, 0: it did not
     uint64_t off_ms                 # stamp of the record that switched auditing off, 0: it is on
     uint64_t wall_ms                # wall clock of the tick since which nothing new came, 0: nothing is waited for
-    uint64_t killed_ms              # wall clock of a start after a kill whose input does not come again, until a serial
+    uint64_t killed_ms              # time of the loss by a kill whose input does not come again, until a serial
                                     # behind the saved ones shows what is missing; 0: it did, or there was none
     uint64_t used                   # when it was last looked for, in look-ups
     uint8_t known                   # a serial was seen

@@ -35,7 +35,10 @@ class Serials:
     def load(self, rows: Iterable[Any], *, boot_ms: int = 0, killed_ms: int = 0) -> None:
         """Take up rows of dump(), before any input. ``boot_ms``: this host booted since, before that wall clock.
 
-        ``killed_ms``: wall clock, where a killed process had read more than was saved, and that does not come again.
+        ``killed_ms``: time of the loss, where a killed process had read more than was saved, and that does not come
+        again; with ``boot_ms`` what is missing is told at once.
 
         Errors: ValueError.
         """
+    def expect(self, open_events: Iterable[tuple[int, int, int]]) -> None:
+        """Behind load(): these (node, time in ms, serial) come again, or are missing; as far as the window holds."""

@@ -436,3 +436,29 @@ cdef class Serials:
                 track.mark[0].ms = row.since_ms
                 track.mark[0].end = track.end
                 track.marks = 1
+        if boot_ms and killed_ms:
+            self.flush()                    # of the boot before nothing comes any more
+
+    def expect(self, open_events):
+        cdef Track *track
+        cdef uint32_t i, seq
+        self.leave()
+        for node, _, number in open_events:
+            track = self.find(node)
+            seq = number
+            if track is NULL or track.end - seq - 1 >= <uint32_t>WINDOW:
+                continue
+            while seq - track.base >= track.end - track.base:
+                track.base -= 1             # back over what was decided: it had come, but for a hole that is not told
+                if track.run:
+                    track.run -= 1
+                else:
+                    see(track, track.base)
+            word_of(track, seq)[0] &= ~(1ULL << (seq & 63))
+        for i in range(self.count):
+            track = self.tracks[i]
+            while track.end != track.base and not is_seen(track, track.end - 1):
+                track.end -= 1              # the last one is one that was seen
+            track.mark[0].end = track.end
+            if track.base == track.end:
+                track.marks = 0

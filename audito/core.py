@@ -949,11 +949,12 @@ class Core:
             self._audit.rebase(audit_base)
             return
         saved = _read_state(state)
-        self._load_serials(saved, audit_base, now_ms, rebooted, again, killed)
+        # A loss of the boot before has no time of this one.
+        lost_ms = max((row.clock_ms for row in saved.serials), default=now_ms) if rebooted else now_ms
+        self._load_serials(saved, audit_base, now_ms, rebooted, again, lost_ms if killed and not again else 0)
         # What came after the dump was no more told than what it held. Serials tell of it, where some are known.
-        unseen = killed and (rebooted or not saved.serials)
-        if not again and (saved.unwritten or unseen):
-            self._gaps.killed(saved.unwritten, now_ms)
+        if not again and (saved.unwritten or (killed and not saved.serials)):
+            self._gaps.killed(saved.unwritten, lost_ms)
         self._boot_ms = boot_ms if rebooted else saved.boot_ms
         if rebooted and not again:
             return
@@ -990,10 +991,9 @@ class Core:
         return self._logins.samples(now_ms)
 
     def _load_serials(
-        self, saved: CoreState, audit_base: int, now_ms: int, rebooted: bool, again: bool, killed: bool
+        self, saved: CoreState, audit_base: int, now_ms: int, rebooted: bool, again: bool, killed_ms: int
     ) -> None:
-        """Which serials came, and what is not told twice. Errors: StateError."""
-        killed_ms = now_ms if killed and not again and not rebooted else 0
+        """Which serials came, and what is not told twice. ``killed_ms``: as Serials has it. Errors: StateError."""
         self._audit.rebase(audit_base, saved.unresolved_bytes if again else 0)
         try:
             self._audit.serials.load(saved.serials, boot_ms=now_ms if rebooted else 0, killed_ms=killed_ms)

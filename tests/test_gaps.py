@@ -303,6 +303,63 @@ def restarted(core: Core, **changes: Any) -> Core:
     return again
 
 
+@pytest.mark.parametrize("restarts", [1, 3])
+@pytest.mark.parametrize("lost", [{2}, {2, 3}, {1}, {1, 2, 3, 6}, {8}, {1, 2, 3, 6, 7, 8}, set()])
+def test_f05_what_was_held_and_does_not_come_again_is_told(lost: set[int], restarts: int) -> None:
+    """A log is cut while a session waits, and grows past the place before the next look: its serials had come."""
+    core, log = new_core(), Log()
+    core.feed_sshd(accepted(4001), "pipe", 0)
+    held, done = {"ses": 7, "pid": 4000}, {"ses": 8, "pid": 4001}
+    parts = [log.login(**held), log.execve(b"a", ses=7), log.execve(b"b", ses=7), log.login(**done)]
+    parts += [log.execve(b"c", ses=8), log.execve(b"d", ses=7), log.execve(b"e", ses=7), log.execve(b"f", ses=7)]
+    core.feed_audit(b"".join(parts))
+    assert core.take().count(b"UserAction") == 2
+    for _ in range(restarts):
+        core = restarted(core)
+    core.feed_audit(b"".join(part for number, part in enumerate(parts, 1) if number not in lost))
+    core.feed_audit(lines(range(log.sequence + 1, log.sequence + 90), log.ms))  # longer than what is lost
+    core.tick(BASE_MS + 100_000)
+    assert gaps(core) == []
+    core.tick(BASE_MS + 106_000)
+    first = log.sequence - len(parts)
+    told = [(first + low, first + high, high - low + 1) for low, high in runs(sorted(lost))]
+    assert holes(core) == told
+    core.flush()
+    again = restarted(core)
+    again.feed_audit(lines([log.sequence + 90], log.ms + 100))
+    again.flush()
+    assert gaps(core) + gaps(again) == []
+
+
+def test_f05_what_does_not_come_again_is_told_with_what_had_never_come() -> None:
+    """The window goes back to the first that was held: what was missing there and not told yet is told once."""
+    core, log = new_core(), Log()
+    held = [log.login(ses=7, pid=4000)]
+    log.sequence += 2
+    held.append(log.execve(b"a", ses=7))
+    first = log.sequence - 3
+    core.feed_audit(b"".join(held))
+    again = restarted(restarted(core))
+    again.feed_audit(b"".join(held) + lines([log.sequence + 1], log.ms + 10))
+    again.flush()
+    assert holes(again) == [(first + 1, first + 2, 2)]
+    lost = restarted(core)
+    lost.feed_audit(held[0] + lines([log.sequence + 1], log.ms + 10))
+    lost.flush()
+    assert holes(lost) == [(first + 1, first + 3, 3)]
+
+
+def test_f05_more_than_the_window_holds_came_behind_what_is_held() -> None:
+    core, log = new_core(), Log()
+    held = log.login(ses=7, pid=4000)
+    later = log.sequence + 1
+    core.feed_audit(held + lines(range(later, later + WINDOW), log.ms))
+    again = restarted(core)
+    again.feed_audit(lines([later + WINDOW], log.ms + 10_000))
+    again.flush()
+    assert gaps(again) == [], "it is too long ago to be known"
+
+
 def test_a_hole_over_a_restart_is_told_once() -> None:
     core = new_core()
     core.feed_audit(lines([10, 12]))
@@ -677,6 +734,7 @@ def test_that_auditing_is_on_again_is_seen_by_the_next_syscall() -> None:
     core.feed_audit(line(52, BASE_MS + 9_000, "AVC", body="avc: denied { read } for pid=1"))  # comes all the same
     assert reasons(gaps(core)) == ["auditing_disabled"]
     again = restarted(core)
+    again.feed_audit(line(52, BASE_MS + 9_000, "AVC", body="avc: denied { read } for pid=1"))  # it was in flight
     again.feed_audit(line(53, BASE_MS + 9_900, "SYSCALL", body=syscall) + lines([54, 55], BASE_MS + 10_000))
     again.flush()
     (event,) = gaps(again)
@@ -873,6 +931,27 @@ def test_a_serial_that_comes_after_a_kill_shows_what_is_missing_before_it(ticks:
     assert [event["metadata"]["extra"] for event in gaps(core)] == [
         {"from": 8, "to": 9, "count": 2, "reason": "sequence", "node": "b"}
     ]
+
+
+def test_f25_what_a_pipe_gave_before_the_power_failed_is_told_with_its_serials_and_of_its_boot() -> None:
+    """A hole that was not told yet, events that were held, and what may have been read behind the last serial."""
+    log = Log()
+    before, core = new_core(), new_core()
+    before.feed_audit(log.login(ses=7, pid=4000))
+    log.sequence += 4
+    before.feed_audit(log.execve(b"id", ses=7))
+    last, last_ms = log.sequence, log.ms
+    core.load(before.dump(), 0, 0, now_ms=last_ms + 60_000, rebooted=True, again=False, killed=True)
+    found = gaps(core)
+    assert [event["metadata"]["extra"] for event in found] == [
+        {"from": last - 4, "to": last - 1, "count": 4, "reason": "sequence"},
+        {"reason": "killed", "sequence": last},
+        {"reason": "killed", "count": 2},
+    ]
+    assert max(event["loggedAt"] for event in found) <= events.time_text(last_ms)
+    core.feed_audit(lines([1, 2], last_ms + 70_000))
+    core.flush()
+    assert gaps(core) == []
 
 
 @pytest.mark.parametrize("what", [{"again": True}, {"killed": False}])

@@ -53,6 +53,10 @@ FOUND = {
     237354: "a write to a pipe that fails in the middle of a line", 230472: "SIGTERM in the first millisecond after a boot",
     172192: "the output rotated while it is looked for after a kill", 158370: "a syslog file that cannot be read for 20 s",
     152646: "a power cut while a disk hangs",
+    244664: "a pipe, and a power cut before a hole was told", 391440: "a pipe, and a power cut with events that are held",
+    378214: "a power cut between two records of an event",
+    288124: "a cut log that is read again, and half a line before a LOGIN",
+    284398: "a log cut while audito was stopped, that grew past what waits for its line",
 }  # fmt: skip
 """Seeds that broke something once."""
 

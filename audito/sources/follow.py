@@ -108,7 +108,11 @@ class Seen:
 
 @dataclass(slots=True)
 class _File:
-    """The file being read. ``offset``: of the next byte to read; ``head``: what of its first line was there."""
+    """The file being read. ``offset``: of the next byte to read; ``head``: what of its first line was there.
+
+    ``seam``: where a process before this one went on after the file was shortened: a line that is open there has lost
+    its rest, and what stands behind it is another one.
+    """
 
     path: Path
     fd: int
@@ -116,6 +120,7 @@ class _File:
     inode: int
     offset: int
     head: bytes
+    seam: Run | None = None
 
     def size(self) -> int:
         return os.fstat(self.fd).st_size
@@ -365,7 +370,8 @@ class Follower:
         file = self._file
         if file is None:
             return 0
-        count = os.preadv(file.fd, [self._view], file.offset)
+        view = self._view if file.seam is None else self._view[: file.seam.offset - file.offset]
+        count = os.preadv(file.fd, [view], file.offset)
         # Looked at after reading: a file emptied and grown past our offset would give the middle of something else.
         if count == 0 or not file.intact():
             return 0
@@ -384,6 +390,11 @@ class Follower:
         size = file.size()
         if size < file.offset or not file.intact() or self._lost_end(file, size):
             return self._cut(file, size)
+        if file.seam is not None and file.offset == file.seam.offset:
+            # As the process before this one did, which told of what is missing: the same bytes at the same offsets.
+            self._pass_over(msgspec.structs.replace(file.seam, stream=file.seam.stream - self._line_open))
+            self._go_on(file, file.offset, told=True)
+            return True
         if size > file.offset:
             return True
         newer, adjoins = self._newer(file)
@@ -464,12 +475,10 @@ class Follower:
     def _begin_in(self, found: Seen, place: Place) -> bool:
         """Open the file that the place names; returns false when it is gone."""
         run = self._next_run
-        if run is not None and run.file == place.file:
+        if run is not None and run.file == place.file and run.offset <= place.offset:
             # It was shortened while it was read, and read on from there.
-            if run.offset <= place.offset:
-                self._pass_over(run)
-                return self._begin()
-            self._pass_over(Run(run.stream - (run.offset - place.offset), place.offset, place.file))
+            self._pass_over(run)
+            return self._begin()
         if found.size < place.offset:
             self._note_gap("file_truncated")
             self._pass_over(run)
@@ -531,22 +540,38 @@ class Follower:
             self._line_open = before != b"\n"
         old = self._file
         self._go_on(file, offset, line_goes_on=same_text)
+        if file.seam is not None and file.seam.offset > status.st_size:
+            file.seam = None  # it was shortened once more
         if self._follow and self._watcher.fileno() >= 0:
             self._watcher.watch(fd)
         if old is not None:
             os.close(old.fd)
         return True
 
-    def _go_on(self, file: _File, offset: int, *, line_goes_on: bool = False) -> None:
-        """Read ``file`` from ``offset`` next; a line that was left open gets its end first."""
+    def _go_on(self, file: _File, offset: int, *, line_goes_on: bool = False, told: bool = False) -> None:
+        """Read ``file`` from ``offset`` next; a line that was left open gets its end, and is a gap unless told."""
         self._owes_line_end = self._line_open and not line_goes_on
         if self._owes_line_end:
             self._line_open = False
-            if "file_truncated" not in self._gaps:
+            if not told and "file_truncated" not in self._gaps:
                 self._note_gap("file_truncated")
         file.offset = offset
         self._file = file
-        self._spans.append(_Span(self._given + self._owes_line_end, offset, file))
+        start = self._given + self._owes_line_end
+        self._spans.append(_Span(start, offset, file))
+        file.seam = self._seam(file, start)
+
+    def _seam(self, file: _File, start: int) -> Run | None:
+        """Of a file that is read from ``start`` of the stream on, the next one; one that was opened anew has none."""
+        identity = _identity(file)
+        for run in self._place.later:
+            if run.stream <= start:
+                continue
+            if run.file != identity or run.offset <= file.offset:
+                return None
+            if run.stream - start > run.offset - file.offset:
+                return run
+        return None
 
     @property
     def _next_run(self) -> Run | None:

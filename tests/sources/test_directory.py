@@ -585,6 +585,42 @@ def test_f05_what_was_read_of_a_file_before_and_after_it_was_shortened(log: Log,
         other.close()
 
 
+@pytest.mark.parametrize("cut", [len(record(1) + record(2)), len(record(1) + record(2)) - 9])
+@pytest.mark.parametrize("half", [b"", record(4)[:20]])
+def test_f05_half_a_line_before_the_place_where_a_shortened_file_went_on(
+    log: Log, source: DirectorySource, cut: int, half: bytes
+) -> None:
+    """What went on behind a cut is a line of its own, also for a process that reads both again; and the next one."""
+    log.write(record(1) + record(2) + record(3) + half)
+    whole = read_all(source)
+    os.truncate(log.live, cut)
+    whole += read_all(source)
+    log.write(record(5) + record(6))
+    whole += read_all(source)
+    assert whole.endswith(b"\n" * bool(half) + record(5) + record(6))
+    assert source.take_gaps() == ["file_truncated"]
+    left = (record(1) + record(2))[len(record(1)) : cut]
+    for number in (7, 8):
+        end = len(whole)
+        source = restarted(source, log, len(record(1)))
+        source.open()
+        data, cuts, skipped = b"", 0, 0
+        while chunk := bytes(source.read()):
+            data += chunk
+            cuts += source.take_cut()
+            skipped += source.take_skipped() or 0
+        later = b"".join(map(record, range(5, number)))
+        is_half = not left.endswith(b"\n")
+        assert data == left + b"\n" * is_half + later
+        assert cuts == is_half
+        assert source.take_gaps() == []
+        assert len(record(1)) + skipped + len(data) == end == source.position(end)["stream"]
+        assert source.position(end)["offset"] == log.live.stat().st_size
+        log.write(record(number))
+        whole += read_all(source)
+    source.close()
+
+
 def test_a_state_that_does_not_say_how_far_was_read(log: Log, source: DirectorySource) -> None:
     """Of an older version."""
     log.write(record(1) + record(2))
