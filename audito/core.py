@@ -59,8 +59,8 @@ _STAMP = re.compile(
     rb"type=(?:(?P<start>DAEMON_START)|[A-Z0-9_\[\]]{1,40}) "
     rb"(?:msg=)?audit\((?P<s>[0-9]{1,12})\.(?P<ms>[0-9]{1,3}):"
 )
-"""Of a record, wherever it stands in its line: behind the start of another one where the log was cut. No text that a user
-chose looks like one: what has a blank in it the kernel writes, and sshd and sudo tell it, in hex."""
+"""Of a record, wherever it stands in its line: behind the start of another one where the log was cut. No text that a
+user chose looks like one: what has a blank in it is written in hex, by the kernel and by sshd and sudo."""
 
 Reject = Callable[[bytes, str], None]
 Written: TypeAlias = events.UserLogin | events.UserLogout | events.IdentityConflict | events.AuditGap
