@@ -1,6 +1,6 @@
 """audito beside other programs that read the same audit log: each in its own process, all in one run.
 
-    python -m benchmarks.compare [--sessions 912] [--runs 5]
+    python -m benchmarks.compare [--sessions 912] [--background 3] [--runs 5]
 
 ``cat | wc -c`` is the floor; laurel and ausearch are those of the distribution (laurel is installed when this is root).
 They do other work than audito: they write every event, audito those of ssh sessions, joined with their logins. Every
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,9 @@ LAUREL_CONFIG = Path("/etc/laurel/config.toml")
 LIMIT_S = 300.0
 
 
-def settings(sessions: int) -> workload.Settings:
-    """A container host, three events of no session for each of one."""
-    return workload.Settings(sessions=sessions, commands=50, background=3.0, events_per_second=1000)
+def settings(like: workload.Settings) -> workload.Settings:
+    """The same work at ausearch's pace."""
+    return replace(like, events_per_second=1000)
 
 
 def run(command: list[str], stdin: Path, stdout: Path) -> Usage:
@@ -101,9 +101,9 @@ def missing() -> dict[str, str]:
     return {program: why for program, package in wanted if (why := measure.install(program, package))}
 
 
-def compare(sessions: int, runs: int, directory: Path) -> dict[str, Any]:
+def compare(like: workload.Settings, runs: int, directory: Path) -> dict[str, Any]:
     """Run all in turns; usages, medians and ratios. Errors: WrongOutputError."""
-    truth = workload.write(settings(sessions), directory)
+    truth = workload.write(settings(like), directory)
     absent = missing()
     programs = {name: call for name, call in PROGRAMS.items() if name not in absent}
     usages: dict[str, list[Usage]] = {name: [] for name in programs}
@@ -155,11 +155,13 @@ def main() -> int:
         prog="python -m benchmarks.compare", formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--sessions", type=int, default=200, help="912 make 208,000 events, 236 MB")
+    parser.add_argument("--background", type=float, default=3.0, help="events of no session for each of one")
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
+    like = replace(pipes.CONTAINER_HOST, sessions=args.sessions, background=args.background)
     with tempfile.TemporaryDirectory(prefix="audito-compare-") as scratch:
         try:
-            said = compare(args.sessions, args.runs, Path(scratch))
+            said = compare(like, args.runs, Path(scratch))
         except WrongOutputError as error:
             print(f"WRONG: {error}", file=sys.stderr)
             return 1
