@@ -293,6 +293,7 @@ class Core:
         self._now_ms = self._audit_now_ms = self._sshd_now_ms = 0
         self._counts = dict.fromkeys(JOIN_COUNTERS, 0)
         self._boot_ms = 0
+        self._lost_ms = 0  # wall clock of a start before which audit input was read and lost, 0: none was
         self._before_boot = False
         self._line_before_boot = b""  # the start of a line, whose stamp has to be read before it is fed
 
@@ -532,12 +533,13 @@ class Core:
         """Whether more has to be known of a session to which lines of several logins fit, or one that is later.
 
         The session of one was lost, and its pid is used again; or one is forged. sshd logs, then opens the session: a
-        line stamped later is mostly the next login's with this pid. USER_START says from where the session comes; where
-        there is none, its time passes.
+        line stamped later is mostly the next login's with this pid, and the session of one from before a kill may have
+        been in what went with it. USER_START says from where the session comes; where there is none, its time passes.
         """
         if of_peer and all(map(of_peer[0].is_alike, of_peer[1:])):
-            is_later = of_peer[0].timed and of_peer[0].time_ms > session.open_ms
-            if not is_later or len(of_peer) < len(fitting) or self._told_peer(session):
+            first = of_peer[0]
+            in_doubt = first.time_ms < self._lost_ms or (first.timed and first.time_ms > session.open_ms)
+            if not in_doubt or len(of_peer) < len(fitting) or self._told_peer(session):
                 return False
         if session.state == STATE_KERNEL or self._is_settled(slot) or self._session_start(slot, session.pid):
             return False
@@ -977,11 +979,13 @@ class Core:
             if not row.ended and row.slot in saved.identities:
                 self._ends.login(row.pid, saved.identities[row.slot][0])
         self._ends.load(saved.ends)
+        self._lost_ms = now_ms if killed and not again else 0
         if again:
             self._audit.read_again(saved.again.open, audit_base + saved.again.bytes, saved.again.clock_ms)
         self._sshd_clock_ms = saved.sshd_clock_ms
         self._logins.load(saved.logins)
-        self._vendor.load(saved.told)
+        if not self._lost_ms:
+            self._vendor.load(saved.told)  # else the session of which sshd told may have been in what was lost
         for login in saved.pending:
             self._ends.login(login.pid, login.source)
             self._wait(login)

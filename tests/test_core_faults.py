@@ -365,6 +365,27 @@ def test_f27_what_was_told_before_a_login_is_known_after_a_restart():
     assert {a[1] for a in acts(taken(again))} == {"unknown"}
 
 
+@pytest.mark.parametrize(("line_came", "who"), [(True, "second"), (False, "unknown")])
+def test_f27_a_login_whose_session_went_with_a_kill_gives_its_name_to_no_other_with_its_pid(line_came: bool, who: str):
+    """The pipe had its session, and what sshd told of the next login; from where that comes USER_START says."""
+    log = Log()
+    once, again = core_of(), core_of()
+    first, before = syslog(4000, "first", log.ms, "10.0.0.7"), asked(log, "10.0.0.7")
+    once.feed_sshd(first, "syslog", 0)
+    once.feed_audit(before)
+    once.take()
+    second = syslog(4000, "second", log.ms + 1_000, "10.0.0.9")
+    lost = log.login(ses=7, pid=4000) + log.message("CRED_DISP", ses=7, pid=4000) + asked(log, "10.0.0.9")
+    log.ms += 1_500
+    again.load(once.dump(), len(before + lost), len(first), now_ms=log.ms, again=False, killed=True)
+    again.feed_sshd(second if line_came else b"", "syslog", 0)
+    again.feed_audit(log.login(ses=8, pid=4000))
+    assert again.take().count(b"UserAction") == 0
+    again.feed_audit(log.message("USER_START", ses=8, pid=4000, addr="10.0.0.9") + log.execve(b"id", ses=8))
+    again.flush()
+    assert {(a[0], a[1]) for a in acts(taken(again))} == {("8", who)}
+
+
 def test_f27_a_session_that_its_user_start_opens_takes_the_line_from_there():
     """Its LOGIN was destroyed; lines of two logins with its pid wait."""
     core = core_of()

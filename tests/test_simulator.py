@@ -56,6 +56,7 @@ FOUND = {
     244664: "a pipe, and a power cut before a hole was told", 391440: "a pipe, and a power cut with events that are held",
     378214: "a power cut between two records of an event",
     288124: "a cut log that is read again, and half a line before a LOGIN",
+    224374: "a kill on a pipe that had a session, whose pid comes again",
     284398: "a log cut while audito was stopped, that grew past what waits for its line",
 }  # fmt: skip
 """Seeds that broke something once."""
