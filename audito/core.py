@@ -546,12 +546,9 @@ class Core:
         self._early[slot] = self._sessions.generation(slot)
         return True
 
-    def _is_early(self, slot: int) -> bool:
-        return slot in self._early and self._early[slot] == self._sessions.generation(slot)
-
-    def _bind_early(self, slot: int) -> bool:
-        """Bind a session of ``_early`` to the first line that fits; returns whether there was one."""
-        del self._early[slot]
+    def _bind_waiting(self, slot: int) -> bool:
+        """Bind a session to the first line that fits, with what is known by now; returns whether there was one."""
+        self._early.pop(slot, None)
         session = self._sessions.info(slot)
         fitting = [login for login in self._fitting(session) if self._is_of_its_peer(slot, session, login)]
         if fitting:
@@ -627,7 +624,8 @@ class Core:
 
     def _session_opened(self, slot: int) -> None:
         """The kernel opened a session: bind it if a login line with its pid waits."""
-        self._choose(slot)
+        if self._sessions.info(slot).state != STATE_BOUND:
+            self._choose(slot)
 
     def _bind_first(self, slot: int, fitting: list[PendingLogin]) -> None:
         """Bind a session to the first that came of the logins that wait and fit.
@@ -742,7 +740,7 @@ class Core:
             if self._sessions.generation(slot) != generation or self._sessions.info(slot).state >= STATE_BOUND:
                 del self._early[slot]
             elif self._is_settled(slot) or self._session_start(slot, self._sessions.info(slot).pid):
-                self._bind_early(slot)
+                self._bind_waiting(slot)
         if self._sshd_clock_ms > window_ms:
             for slot in self._sessions.waiting(self._sshd_clock_ms - window_ms):
                 if self._is_settled(slot):
@@ -787,8 +785,8 @@ class Core:
 
     def _give_up(self, slot: int) -> None:
         """No login line came for this session: it is written with what the kernel knows, never silent."""
-        if self._is_early(slot) and self._bind_early(slot):
-            return
+        if self._bind_waiting(slot):
+            return  # several fitted, or its LOGIN is only half read
         session = self._sessions.info(slot)
         pid = session.pid
         told = self._vendor.take(pid, session.open_ms) or Told(0)

@@ -386,6 +386,24 @@ def test_f27_a_login_whose_session_went_with_a_kill_gives_its_name_to_no_other_w
     assert {(a[0], a[1]) for a in acts(taken(again))} == {("8", who)}
 
 
+def test_a_session_whose_login_is_half_read_as_its_window_ends_takes_the_line_that_waits():
+    """A full disk kept the daemon from reading on."""
+    core = core_of(join_window_ms=8_000)
+    log = Log()
+    opened_ms = log.ms
+    opened = log.login(ses=7, pid=4000)
+    half = opened.index(b"\n") + 1
+    core.feed_audit(opened[:half])
+    core.tick(opened_ms, audit_idle=False)
+    core.feed_sshd(syslog(4000, "admin", opened_ms - 500, "10.0.0.9"), "syslog", 0)
+    core.tick(opened_ms + 20_000, audit_idle=False)
+    core.feed_audit(opened[half:] + log.execve(b"id", ses=7))
+    core.flush()
+    found = taken(core)
+    assert {(a[0], a[1]) for a in acts(found)} == {("7", "admin")}
+    assert [e["component"] for e in found if e["type"] == "UserLogin"] == ["sshd"]
+
+
 def test_f27_a_session_that_its_user_start_opens_takes_the_line_from_there():
     """Its LOGIN was destroyed; lines of two logins with its pid wait."""
     core = core_of()
