@@ -57,6 +57,7 @@ FOUND = {
     378214: "a power cut between two records of an event",
     288124: "a cut log that is read again, and half a line before a LOGIN",
     284398: "a log cut while audito was stopped, that grew past what waits for its line",
+    306320: "a reader of the output that the next one follows before it is missed",
 }  # fmt: skip
 """Seeds that broke something once."""
 
