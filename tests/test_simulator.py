@@ -58,6 +58,7 @@ FOUND = {
     288124: "a cut log that is read again, and half a line before a LOGIN",
     284398: "a log cut while audito was stopped, that grew past what waits for its line",
     306320: "a reader of the output that the next one follows before it is missed",
+    334673: "half a record at SIGTERM, and at the next one still", 416644: "the same, after a state that hangs",
 }  # fmt: skip
 """Seeds that broke something once."""
 
