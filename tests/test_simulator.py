@@ -58,6 +58,9 @@ FOUND = {
     288124: "a cut log that is read again, and half a line before a LOGIN",
     224374: "a kill on a pipe that had a session, whose pid comes again",
     284398: "a log cut while audito was stopped, that grew past what waits for its line",
+    306320: "a reader of the output that the next one follows before it is missed",
+    334673: "half a record at SIGTERM, and at the next one still", 416644: "the same, after a state that hangs",
+    334764: "a log emptied twice, the first time undone by a power cut",
 }  # fmt: skip
 """Seeds that broke something once."""
 

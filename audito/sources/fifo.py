@@ -104,15 +104,17 @@ class FifoSource:
         return unread_bytes(self._fd) if self.opened else -1
 
     def position(self, offset: int) -> dict[str, Any]:
-        return {"stream": offset, "in_line": self._line_open or self._in_line}
+        told = self._in_line and not self._gaps
+        return {"stream": offset, "in_line": self._line_open or self._in_line, "told": told}
 
     def restore(self, state: dict[str, Any]) -> int:
         """As the protocol has it: what was read is gone, counting goes on; so is what a spool had that is off now.
 
-        So is the line of which a part was read: the rest of it would be another one.
+        So is the line of which a part was read: the rest of it would be another one. That is a gap once, however
+        often audito is stopped before the rest comes.
         """
         self._in_line = bool(state.get("in_line"))
-        if self._in_line or int(state.get("end", 0)) > int(state["stream"]):
+        if (self._in_line and not state.get("told")) or int(state.get("end", 0)) > int(state["stream"]):
             self._gaps.append("place_lost")
         return int(state["stream"])
 

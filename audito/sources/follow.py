@@ -630,11 +630,12 @@ class Follower:
         return now is None or [(s.path, s.inode) for s in files] != [(s.path, s.inode) for s in now]
 
     def _find(self, files: list[Seen], file: Identity) -> Seen | None:
-        """The file of this identity under whatever name; a copy of it where it has none.
+        """The file of this identity under whatever name; its newest copy where it has none.
 
         A head that is not whole could be any file's: then the inode must be the same, too.
         """
-        for seen in sorted(files, key=lambda seen: (seen.inode, seen.dev) != (file.inode, file.dev)):
+        newest_first = reversed(files)
+        for seen in sorted(newest_first, key=lambda seen: (seen.inode, seen.dev) != (file.inode, file.dev)):
             if (seen.inode == file.inode or file.whole) and _is(seen, file):
                 return seen
         return None

@@ -257,6 +257,7 @@ class World:
         self.out_pipe: Node | None = None
         self.taken = bytearray()  # by the reader of the output, from the pipe at hand
         self.unread = b""  # what the pipe held when its reader left, and the daemon may not know yet
+        self.line_start = b""  # of a line of which the last reader took no more
         self.former_bytes = 0  # of what the pipe holds: what a process before this one wrote, which nobody has twice
         if self.scenario.output == "pipe":
             self.out_pipe = self.kernel.put(OUTPUT, stat.S_IFIFO | 0o600)
@@ -640,6 +641,8 @@ class World:
             self._leave(pipe)
         elif what == "go" and not pipe.readers:
             pipe.readers = 1
+            if pipe.writers:  # else the daemon saw the last one go: between them the two have the line that they share
+                self.taken += self.line_start
 
     def _leave(self, pipe: Node) -> None:
         pipe.readers = 0
@@ -651,8 +654,10 @@ class World:
         else:  # what is in it goes with the last who has it open
             self.outcome.lost_output += unread
             pipe.data.clear()
-        # What of a line one reader has, no other one has: it has to come again.
-        self.outcome.output += bytes(self.taken[: self.taken.rfind(b"\n") + 1])
+        # What of a line one reader has, no other one has: it has to come again, if the daemon can know that.
+        whole = self.taken.rfind(b"\n") + 1
+        self.outcome.output += bytes(self.taken[:whole])
+        self.line_start = bytes(self.taken[whole:])
         self.taken.clear()
 
     def _lose_unread(self) -> None:

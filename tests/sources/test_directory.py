@@ -7,6 +7,7 @@ import itertools
 import mmap
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -364,6 +365,21 @@ def test_copytruncate_several_times_between_two_looks(log: Log, source: Director
         log.copy_and_truncate()
     log.write(record(6))
     assert got + read_all(source) == log.stream()
+    assert not source.gap
+
+
+def test_f05_of_two_copies_that_begin_alike_the_newer_one_is_what_was_emptied(
+    log: Log, source: DirectorySource
+) -> None:
+    """A power cut took back that the log was emptied, and left the copy: the log goes on behind its own first line."""
+    log.write(record(1) + record(2))
+    got = read_all(source)
+    shutil.copyfile(log.live, f"{log.live}.1")
+    log.write(record(3))
+    got += read_all(source)
+    log.copy_and_truncate()
+    log.write(record(4))
+    assert got + read_all(source) == record(1) + record(2) + record(3) + record(4)
     assert not source.gap
 
 

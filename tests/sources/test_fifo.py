@@ -91,6 +91,28 @@ def test_the_rest_of_a_line_that_a_process_before_this_one_began_is_not_a_line(p
     other.close()
 
 
+def test_f14_a_line_that_lost_its_start_is_told_by_the_first_process_after_that_only(
+    path: Path, source: FifoSource
+) -> None:
+    """The next one may be there within the same millisecond, and would tell the same event again."""
+    write(path, b"half a li")
+    assert bytes(source.read()) == b"half a li"
+    second = FifoSource(path, "audit")
+    second.restore(source.position(9))
+    untold = second.position(9)
+    assert second.take_gaps() == ["place_lost"]
+    third = FifoSource(path, "audit")
+    third.restore(second.position(9))
+    assert third.take_gaps() == []
+    third.open()
+    write(path, b"ne\nwhole\n")
+    assert bytes(third.read()) == b"whole\n", "and what comes is its rest all the same"
+    third.close()
+    again = FifoSource(path, "audit")
+    again.restore(untold)
+    assert again.take_gaps() == ["place_lost"], "a state of before it was told says so"
+
+
 def test_a_full_megabyte_in_one_read(path: Path, source: FifoSource) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
     if int(Path("/proc/sys/fs/pipe-max-size").read_text()) < READ_BYTES_MAX:
